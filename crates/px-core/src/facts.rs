@@ -1,0 +1,62 @@
+//! What is known of one request before anybody is asked about it.
+
+use crate::policy::Policy;
+use crate::reason::{BlockReason, CallReason, CookieOrigin, ModuleMode};
+use crate::request::Request;
+use crate::url::RequestUrl;
+use crate::visitor::{TokenState, Visitor};
+
+/// Facts of a request that is enforced.
+pub(crate) struct Facts<'r> {
+    pub(crate) request: Request<'r>,
+    pub(crate) url: RequestUrl<'r>,
+    pub(crate) client_ip: &'r str,
+    /// Start of processing, ms since the epoch.
+    pub(crate) started: u64,
+    pub(crate) mode: ModuleMode,
+    pub(crate) is_sensitive: bool,
+    pub(crate) has_telemetry_command: bool,
+    pub(crate) visitor: Visitor<'r>,
+}
+
+/// What the token alone says (risk-token.md § 10).
+pub(crate) enum TokenDecision<'r> {
+    Pass,
+    Block(BlockReason),
+    AskRisk(CallReason<'r>),
+}
+
+impl<'r> Facts<'r> {
+    /// Decides from the token as far as it goes. A block is one, monitored or not.
+    pub(crate) fn decide(&self, policy: &Policy) -> TokenDecision<'r> {
+        use TokenDecision::{AskRisk, Block, Pass};
+        match &self.visitor.token {
+            TokenState::None if !self.is_mobile() && self.visitor.pxhd.is_some() => {
+                AskRisk(CallReason::NoCookieWithVid)
+            }
+            TokenState::None => AskRisk(CallReason::NoCookie),
+            TokenState::MobileError(number) => AskRisk(CallReason::MobileError(number)),
+            TokenState::DecryptionFailed(_) => AskRisk(CallReason::CookieDecryptionFailed),
+            TokenState::ValidationFailed(_) => AskRisk(CallReason::CookieValidationFailed),
+            TokenState::Successful(token) if token.is_expired(self.started) => {
+                AskRisk(CallReason::CookieExpired)
+            }
+            TokenState::Successful(token)
+                if token.is_high_score(policy.options().blocking_score) =>
+            {
+                Block(BlockReason::CookieHighScore)
+            }
+            TokenState::Successful(_) if self.is_sensitive => AskRisk(CallReason::SensitiveRoute),
+            TokenState::Successful(_) => Pass,
+        }
+    }
+
+    /// Whether the request comes from a mobile SDK (risk-token.md § 3).
+    pub(crate) fn is_mobile(&self) -> bool {
+        self.visitor.origin == CookieOrigin::Header
+    }
+
+    pub(crate) fn vid(&self) -> Option<&str> {
+        self.visitor.vid.as_ref().map(|vid| &*vid.text)
+    }
+}

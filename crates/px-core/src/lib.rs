@@ -1,0 +1,45 @@
+//! The enforcer: what a HUMAN (formerly PerimeterX) Bot Defender enforcer decides and says.
+//!
+//! Bytes and values in, decisions and bytes out. No server, no sockets, no files, no clock (the
+//! caller passes the time), no randomness (the caller passes the request id) and no logging.
+//! The one door is [`enforce::begin`] and [`enforce::resume`]; everything else is a part of them
+//! or a type they speak of.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that is wrong is to panic"
+    )
+)]
+
+mod activity;
+pub mod base_url;
+mod block_page;
+pub mod client_ip;
+pub mod cookies;
+mod cors;
+pub mod crypto;
+pub mod data_enrichment;
+mod endpoints;
+pub mod enforce;
+mod facts;
+pub mod filter;
+pub mod first_party;
+mod json;
+pub mod policy;
+pub mod reason;
+mod report;
+pub mod request;
+mod risk;
+pub mod routes;
+pub mod score;
+pub mod telemetry;
+pub mod token;
+pub mod url;
+mod verdict;
+pub mod visitor;
+
+#[cfg(test)]
+mod sample;

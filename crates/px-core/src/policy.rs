@@ -1,0 +1,363 @@
+//! What requests are judged by: the operator's choices ([`Options`], after merge and defaults) and
+//! what is derived from them once, at configuration time ([`Policy`]).
+//!
+//! Source: options.md, flow.md §§ 2 and 5, DECISIONS 1 to 11.
+
+mod options;
+
+pub use options::{FirstPartyOptions, Options, TokenVersion};
+
+use std::fmt;
+
+use crate::crypto::Secrets;
+use crate::endpoints::Endpoints;
+use crate::filter::Filters;
+use crate::first_party::Paths;
+use crate::reason::ModuleMode;
+use crate::request::Request;
+use crate::routes::{RoutePattern, Routes, Suffixes};
+
+/// A text that must never reach a log, a dump or a debug print.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, for the one computation or header that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// Options that cannot work, found when a [`Policy`] is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyError {
+    /// A required option is empty. `option` is its directive's name without `px_`.
+    Missing { option: &'static str },
+    /// An option's value makes no sense; `reason` is a phrase for the operator.
+    Invalid { option: &'static str, reason: String },
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { option } => write!(f, "\"px_{option}\" is required"),
+            Self::Invalid { option, reason } => write!(f, "invalid \"px_{option}\": {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// Everything one location judges requests by: the options and what is derived from them once.
+#[derive(Debug)]
+pub struct Policy {
+    options: Options,
+    secrets: Secrets,
+    authorization: Secret,
+    endpoints: Endpoints,
+    first_party: Paths,
+    filters: Filters,
+    enabled_routes: Routes,
+    monitored_routes: Routes,
+    enforced_routes: Routes,
+    sensitive_routes: Routes,
+    sensitive_suffixes: Suffixes,
+}
+
+impl Policy {
+    /// Checks `options` and derives what requests need.
+    pub fn compile(options: Options) -> Result<Self, PolicyError> {
+        check(&options)?;
+        Ok(Self {
+            secrets: Secrets::new(&options.cookie_secrets),
+            authorization: Secret::new(format!("Bearer {}", options.auth_token.expose())),
+            endpoints: Endpoints::new(&options)?,
+            first_party: Paths::new(&options),
+            filters: Filters::new(&options)?,
+            enabled_routes: routes("enabled_routes", &options.enabled_routes)?,
+            monitored_routes: routes("monitored_routes", &options.monitored_routes)?,
+            enforced_routes: routes("enforced_routes", &options.enforced_routes)?,
+            sensitive_routes: routes("sensitive_routes", &sensitive_routes(&options))?,
+            sensitive_suffixes: Suffixes::new(
+                options.sensitive_routes_suffix.iter().map(String::as_str),
+            ),
+            options,
+        })
+    }
+
+    /// The options this policy was compiled from.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The cookie secrets, prepared for the HMACs and key derivations of tokens.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Value of the `Authorization` header of every call to the backends: `Bearer <auth token>`.
+    /// As secret as the token.
+    pub fn authorization(&self) -> &str {
+        self.authorization.expose()
+    }
+
+    /// Absolute URL the Risk API request is posted to (risk-api.md § 2).
+    pub fn risk_url(&self) -> &str {
+        &self.endpoints.risk
+    }
+
+    /// Absolute URL activities are posted to (activities.md § 2).
+    pub fn activities_url(&self) -> &str {
+        &self.endpoints.activities
+    }
+
+    /// Absolute URL telemetry is posted to (remote-config-and-telemetry.md § 2).
+    pub fn telemetry_url(&self) -> &str {
+        &self.endpoints.telemetry
+    }
+
+    /// Names of the request headers that only the module may set for the origin. A client's own must
+    /// be removed from every request, enforced or not (flow.md § 8).
+    pub fn owned_headers(&self) -> impl Iterator<Item = &str> {
+        [self.options.data_enrichment_header_name.as_str()]
+            .into_iter()
+            .filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    pub(crate) fn first_party(&self) -> &Paths {
+        &self.first_party
+    }
+
+    pub(crate) fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// Whether anything at all is done for `request` (flow.md § 2): the switch, or a request header
+    /// that stands in for it.
+    pub(crate) fn is_active_for(&self, request: &Request<'_>) -> bool {
+        let Options { enabled, active_header_name, .. } = &self.options;
+        *enabled || has_header_with_one(request, active_header_name)
+    }
+
+    /// Whether requests for `path` are handled: not outside the enabled routes, and with blocking on
+    /// not outside the enforced routes (DECISIONS 6).
+    pub(crate) fn handles(&self, path: &str) -> bool {
+        let only_enforced = self.options.module_mode == ModuleMode::ActiveBlocking
+            && self.options.enforced_routes_exclusive
+            && !self.enforced_routes.is_empty();
+        (self.enabled_routes.is_empty() || self.enabled_routes.matches(path))
+            && (!only_enforced || self.enforced_routes.matches(path))
+    }
+
+    /// Whether a block verdict on `request` for `path` blocks, or is only reported (flow.md § 5).
+    pub(crate) fn mode_for(&self, request: &Request<'_>, path: &str) -> ModuleMode {
+        let would_be_monitored =
+            self.options.module_mode == ModuleMode::Monitor || self.monitored_routes.matches(path);
+        if would_be_monitored
+            && !self.enforced_routes.matches(path)
+            && !has_header_with_one(request, &self.options.bypass_monitor_header)
+        {
+            ModuleMode::Monitor
+        } else {
+            ModuleMode::ActiveBlocking
+        }
+    }
+
+    /// Whether the Risk API is asked for `path` even if the token is good.
+    pub(crate) fn is_sensitive(&self, path: &str) -> bool {
+        self.sensitive_routes.matches(path) || self.sensitive_suffixes.matches(path)
+    }
+
+    /// Whether the header `name` (any case) must not be reported.
+    pub(crate) fn is_sensitive_header(&self, name: &[u8]) -> bool {
+        let mut sensitive = self.options.sensitive_headers.iter();
+        sensitive.any(|listed| listed.as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+fn check(options: &Options) -> Result<(), PolicyError> {
+    let missing = |option| Err(PolicyError::Missing { option });
+    let invalid =
+        |option, reason: &str| Err(PolicyError::Invalid { option, reason: reason.to_owned() });
+    // The id becomes part of host names, paths and scripts.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_header_text = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if options.app_id.is_empty() {
+        return missing("app_id");
+    }
+    if options.app_id.len() < 3 || !options.app_id.bytes().all(is_plain) {
+        return invalid("app_id", "it must be letters and digits like \"PXabcd1234\"");
+    }
+    if options.auth_token.expose().is_empty() {
+        return missing("auth_token");
+    }
+    if !is_header_text(options.auth_token.expose()) {
+        return invalid("auth_token", "it holds a character that no header may hold");
+    }
+    if options.cookie_secrets.iter().all(|secret| secret.expose().is_empty()) {
+        return missing("cookie_secret");
+    }
+    if options.blocking_score > 100 {
+        return invalid("blocking_score", "it must be from 0 to 100");
+    }
+    if options.risk_cookie_min_iterations > options.risk_cookie_max_iterations {
+        let reason = "it must not be above \"px_risk_cookie_max_iterations\"";
+        return invalid("risk_cookie_min_iterations", reason);
+    }
+    Ok(())
+}
+
+fn routes(option: &'static str, patterns: &[RoutePattern]) -> Result<Routes, PolicyError> {
+    Routes::new(patterns).map_err(|reason| PolicyError::Invalid { option, reason })
+}
+
+fn sensitive_routes(options: &Options) -> Vec<RoutePattern> {
+    let prefixes = options.sensitive_routes_prefix.iter().cloned().map(RoutePattern::Prefix);
+    let expressions = options.sensitive_routes_regex.iter().cloned().map(RoutePattern::Regex);
+    options.sensitive_routes.iter().cloned().chain(prefixes).chain(expressions).collect()
+}
+
+/// Whether the first header `name` has the value `1`; an empty name names no header.
+fn has_header_with_one(request: &Request<'_>, name: &str) -> bool {
+    !name.is_empty() && request.header(name) == Some(b"1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{self, headers};
+
+    fn prefix(text: &str) -> Vec<RoutePattern> {
+        vec![RoutePattern::Prefix(text.to_owned())]
+    }
+
+    #[test]
+    fn options_that_cannot_work_are_refused_by_name() {
+        type Change = fn(&mut Options);
+        let cases: [(Change, &str); 8] = [
+            (|o| o.app_id.clear(), "\"px_app_id\" is required"),
+            (
+                |o| o.app_id = "PX a/b".to_owned(),
+                "invalid \"px_app_id\": it must be letters and digits like \"PXabcd1234\"",
+            ),
+            (|o| o.auth_token = Secret::default(), "\"px_auth_token\" is required"),
+            (
+                |o| o.auth_token = Secret::new("a\r\nb".to_owned()),
+                "invalid \"px_auth_token\": it holds a character that no header may hold",
+            ),
+            (|o| o.cookie_secrets = vec![Secret::default()], "\"px_cookie_secret\" is required"),
+            (|o| o.blocking_score = 101, "invalid \"px_blocking_score\": it must be from 0 to 100"),
+            (
+                |o| o.risk_cookie_min_iterations = 5001,
+                "invalid \"px_risk_cookie_min_iterations\": it must not be above \
+                 \"px_risk_cookie_max_iterations\"",
+            ),
+            (
+                |o| o.backend_url = "sapi".to_owned(),
+                "invalid \"px_backend_url\": it must look like \"https://host[:port][/path]\"",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut options = sample::policy(|_| ()).options().clone();
+            change(&mut options);
+            let error = Policy::compile(options).expect_err(expected).to_string();
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let policy = sample::policy(|_| ());
+        assert_eq!(policy.authorization(), "Bearer made.up.auth-token_0123456789");
+        let printed = format!("{policy:?}");
+        assert!(!printed.contains("auth-token") && !printed.contains("made-up-for-tests"));
+    }
+
+    #[test]
+    fn enforced_routes_serve_both_documents() {
+        use ModuleMode::{ActiveBlocking, Monitor};
+        // Blocking on: others are not handled. Monitor: they are monitored.
+        for (mode, exclusive, path, handled, judged) in [
+            (ActiveBlocking, true, "/enforced/x", true, ActiveBlocking),
+            (ActiveBlocking, true, "/other", false, ActiveBlocking),
+            (ActiveBlocking, false, "/other", true, ActiveBlocking),
+            (Monitor, true, "/enforced", true, ActiveBlocking),
+            (Monitor, true, "/other", true, Monitor),
+        ] {
+            let policy = sample::policy(|options| {
+                options.module_mode = mode;
+                options.enforced_routes_exclusive = exclusive;
+                options.enforced_routes = prefix("/enforced");
+            });
+            assert_eq!(policy.handles(path), handled, "{mode:?} {exclusive} {path}");
+            assert_eq!(policy.mode_for(&sample::request(&[]), path), judged);
+        }
+    }
+
+    #[test]
+    fn bypass_and_enforced_routes_lift_monitoring() {
+        use ModuleMode::{ActiveBlocking, Monitor};
+        for (mode, path, header, expected) in [
+            (ActiveBlocking, "/m", ("x-px-block", "0"), Monitor),
+            (ActiveBlocking, "/m", ("X-PX-Block", "1"), ActiveBlocking),
+            (ActiveBlocking, "/m/e", ("x-px-block", "0"), ActiveBlocking),
+            (ActiveBlocking, "/x", ("x-px-block", "0"), ActiveBlocking),
+            (Monitor, "/x", ("x-px-block", "1"), ActiveBlocking),
+            (Monitor, "/x", ("x-px-block", "1, 1"), Monitor),
+            (Monitor, "/x", ("x-px-block", ""), Monitor),
+            (Monitor, "/x", ("", "1"), Monitor),
+        ] {
+            let headers = headers(&[header]);
+            let request = sample::request(&headers);
+            let policy = sample::policy(|options| {
+                options.module_mode = mode;
+                options.bypass_monitor_header = "x-px-block".to_owned();
+                options.monitored_routes = prefix("/m");
+                options.enforced_routes = prefix("/m/e");
+                options.enforced_routes_exclusive = false;
+            });
+            assert_eq!(policy.mode_for(&request, path), expected, "{mode:?} {path} {header:?}");
+
+            // Without a configured name no header bypasses, not even one without a name.
+            let nameless = sample::policy(|options| options.module_mode = Monitor);
+            assert_eq!(nameless.mode_for(&request, path), Monitor);
+        }
+    }
+
+    #[test]
+    fn sensitive_routes_have_four_lists() {
+        let policy = sample::policy(|options| {
+            options.sensitive_routes = vec![RoutePattern::parse("=/exact").expect("valid")];
+            options.sensitive_routes_prefix = vec!["/login".to_owned(), "=/odd".to_owned()];
+            options.sensitive_routes_suffix = vec!["/download".to_owned()];
+            options.sensitive_routes_regex =
+                vec![crate::routes::RegexPattern::parse("/\\/enforced\\/regex$/").expect("valid")];
+        });
+        for (path, sensitive) in [
+            ("/exact", true),
+            ("/exact/x", false),
+            ("/login/now", true),
+            ("/a/login", false),
+            ("/x/download", true),
+            ("/a/enforced/regex", true),
+            ("/a/enforced/regex2", false),
+            ("/odd", false),
+        ] {
+            assert_eq!(policy.is_sensitive(path), sensitive, "{path}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The operator's choices, one field per option, and their defaults.
+//!
+//! Source: options.md, DECISIONS 1 to 11.
+
+use crate::filter::Network;
+use crate::policy::Secret;
+use crate::reason::ModuleMode;
+use crate::routes::{RegexPattern, RoutePattern};
+
+/// Which risk token is read (`px_token_version`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenVersion {
+    V2,
+    #[default]
+    V3,
+    /// As `V3`; where `_px3` is absent, the legacy `_px` is read (risk-token.md §§ 1 and 6), and
+    /// mobile version `1` with it.
+    V3OrV1,
+}
+
+/// First-party configuration (first-party.md § 1).
+#[derive(Clone, Debug, Default)]
+pub struct FirstPartyOptions {
+    /// `px_first_party_enabled`: block pages name first-party paths, and the paths are proxied.
+    pub enabled: bool,
+    /// Whether the host serves first-party paths at all. Where it does not, no request is taken for
+    /// a first-party request, and block pages name third-party hosts.
+    pub served: bool,
+    pub prefix: String,
+    pub sensor_endpoint: String,
+    pub xhr_endpoint: String,
+    pub captcha_endpoint: String,
+}
+
+/// The operator's choices after merge, defaults filled in: every field has its effective value.
+/// Field names are the directives' without `px_`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// With the `PX` prefix, case as configured.
+    pub app_id: String,
+    pub auth_token: Secret,
+    /// Current, previous; more than two are ignored.
+    pub cookie_secrets: Vec<Secret>,
+    pub enabled: bool,
+    /// Empty: off.
+    pub active_header_name: String,
+    pub module_mode: ModuleMode,
+    /// 0..=100
+    pub blocking_score: u32,
+    /// Empty: off.
+    pub bypass_monitor_header: String,
+    pub token_version: TokenVersion,
+    pub risk_cookie_max_length: usize,
+    pub risk_cookie_min_iterations: u32,
+    pub risk_cookie_max_iterations: u32,
+    /// Characters of the user agent used for signing and filters.
+    pub user_agent_max_length: usize,
+    /// Key derivations per worker and second for tokens that no HMAC authenticated (DECISIONS 16).
+    pub forged_cookie_budget: u32,
+    pub custom_cookie_header: String,
+    /// Lower case.
+    pub ip_headers: Vec<String>,
+    /// Lower case.
+    pub sensitive_headers: Vec<String>,
+    pub url_decode_reserved_characters: bool,
+
+    pub enabled_routes: Vec<RoutePattern>,
+    pub monitored_routes: Vec<RoutePattern>,
+    pub enforced_routes: Vec<RoutePattern>,
+    /// DECISIONS 6: with blocking on, requests outside `enforced_routes` are not handled.
+    pub enforced_routes_exclusive: bool,
+    pub sensitive_routes: Vec<RoutePattern>,
+    pub sensitive_routes_prefix: Vec<String>,
+    pub sensitive_routes_suffix: Vec<String>,
+    pub sensitive_routes_regex: Vec<RegexPattern>,
+
+    /// DECISIONS 8.
+    pub filter_strict: bool,
+    /// With their leading dot.
+    pub filter_by_extension: Vec<String>,
+    pub filter_by_route: Vec<RoutePattern>,
+    pub whitelist_uri_full: Vec<String>,
+    pub whitelist_uri_prefixes: Vec<String>,
+    pub whitelist_uri_suffixes: Vec<String>,
+    /// Must match the whole path.
+    pub whitelist_uri_pattern: Vec<RegexPattern>,
+    /// Upper case.
+    pub filter_by_http_method: Vec<String>,
+    /// Plain text is a prefix.
+    pub filter_by_user_agent: Vec<RoutePattern>,
+    pub whitelist_ua_full: Vec<String>,
+    pub whitelist_ua_sub: Vec<String>,
+    pub filter_by_ip: Vec<Network>,
+    pub filter_by_domain: Vec<RegexPattern>,
+    pub whitelist_hosts: Vec<String>,
+    /// Lower-case name, exact value.
+    pub filter_by_header: Vec<(String, String)>,
+
+    /// Scheme and host without trailing slash; empty: the default for the app id.
+    pub backend_url: String,
+    pub backend_collector_url: String,
+    pub backend_client_url: String,
+    pub backend_captcha_url: String,
+    pub s2s_timeout_ms: u64,
+
+    /// Advanced blocking response (`px_enable_json_response`).
+    pub enable_json_response: bool,
+    pub secured_pxhd_enabled: bool,
+    /// Request header for the origin; empty: off.
+    pub data_enrichment_header_name: String,
+    pub cors_support_enabled: bool,
+    pub cors_preflight_request_filter_enabled: bool,
+    pub first_party: FirstPartyOptions,
+    /// `page_requested` is sent; `block` is in any case.
+    pub send_async_activities: bool,
+    /// Header of the telemetry command.
+    pub telemetry_header: String,
+    /// This module's own name and version, reported as `module_version`.
+    pub module_version: String,
+}
+
+/// Extensions that are static files unless configured otherwise (flow.md § 7).
+const DEFAULT_EXTENSIONS: &str = ".css .bmp .tif .ttf .docx .woff2 .js .pict .tiff .eot .xlsx .jpg \
+    .csv .eps .woff .xls .jpeg .doc .ejs .otf .pptx .gif .pdf .swf .svg .ps .ico .pls .midi .svgz \
+    .class .png .ppt .mid .webp .jar .json .xml";
+
+impl Default for Options {
+    /// The defaults of options.md under DECISIONS 1 and 2; identity and secrets are empty.
+    fn default() -> Self {
+        Self {
+            app_id: String::new(),
+            auth_token: Secret::default(),
+            cookie_secrets: Vec::new(),
+            enabled: false,
+            active_header_name: String::new(),
+            module_mode: ModuleMode::Monitor,
+            blocking_score: 100,
+            bypass_monitor_header: String::new(),
+            token_version: TokenVersion::V3,
+            risk_cookie_max_length: 2048,
+            risk_cookie_min_iterations: 500,
+            risk_cookie_max_iterations: 5000,
+            user_agent_max_length: 8528,
+            forged_cookie_budget: 50,
+            custom_cookie_header: "x-px-cookies".to_owned(),
+            ip_headers: Vec::new(),
+            sensitive_headers: vec!["cookie".to_owned(), "cookies".to_owned()],
+            url_decode_reserved_characters: false,
+            enabled_routes: Vec::new(),
+            monitored_routes: Vec::new(),
+            enforced_routes: Vec::new(),
+            enforced_routes_exclusive: true,
+            sensitive_routes: Vec::new(),
+            sensitive_routes_prefix: Vec::new(),
+            sensitive_routes_suffix: Vec::new(),
+            sensitive_routes_regex: Vec::new(),
+            filter_strict: true,
+            filter_by_extension: DEFAULT_EXTENSIONS.split(' ').map(str::to_owned).collect(),
+            filter_by_route: Vec::new(),
+            whitelist_uri_full: Vec::new(),
+            whitelist_uri_prefixes: Vec::new(),
+            whitelist_uri_suffixes: Vec::new(),
+            whitelist_uri_pattern: Vec::new(),
+            filter_by_http_method: Vec::new(),
+            filter_by_user_agent: Vec::new(),
+            whitelist_ua_full: Vec::new(),
+            whitelist_ua_sub: Vec::new(),
+            filter_by_ip: Vec::new(),
+            filter_by_domain: Vec::new(),
+            whitelist_hosts: Vec::new(),
+            filter_by_header: Vec::new(),
+            backend_url: String::new(),
+            backend_collector_url: String::new(),
+            backend_client_url: String::new(),
+            backend_captcha_url: String::new(),
+            s2s_timeout_ms: 1000,
+            enable_json_response: false,
+            secured_pxhd_enabled: false,
+            data_enrichment_header_name: String::new(),
+            cors_support_enabled: false,
+            cors_preflight_request_filter_enabled: false,
+            first_party: FirstPartyOptions { enabled: true, ..FirstPartyOptions::default() },
+            send_async_activities: true,
+            telemetry_header: "x-px-enforcer-telemetry".to_owned(),
+            module_version: String::new(),
+        }
+    }
+}

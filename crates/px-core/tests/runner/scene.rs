@@ -1,0 +1,177 @@
+//! One case played through the enforcer, the way the nginx shell does it.
+
+use px_core::enforce::{self, Outcome, PageAssets, Step, Verdict, Worker};
+use px_core::first_party;
+use px_core::policy::{Options, Policy};
+use px_core::reason::FilterReason;
+use px_core::request::{Header, Request, Tls};
+use serde_json::{Value, json};
+
+use super::options::options_from;
+
+/// Policy, request and clock of a case.
+pub struct Scene {
+    pub policy: Policy,
+    pub headers: Vec<(String, String)>,
+    pub client_ip: String,
+    pub now: u64,
+    risk_rtt: u64,
+    assets: [String; 3],
+    method: String,
+    scheme: String,
+    host: String,
+    target: String,
+    http_version: String,
+    request_id: String,
+}
+
+/// How a request went.
+pub enum Played<'s, 'r> {
+    Inactive,
+    Filtered(FilterReason),
+    FirstParty(first_party::Route<'r>),
+    Preflight,
+    Decided(Box<Decided<'s, 'r>>),
+}
+
+pub struct Decided<'s, 'r> {
+    /// Body of the Risk API request, if one was sent.
+    pub risk: Option<Value>,
+    pub verdict: Verdict<'r>,
+    scene: &'s Scene,
+    /// Time after the Risk API call.
+    now: u64,
+}
+
+impl Scene {
+    /// The case with its own configuration.
+    pub fn of(case: &Value) -> Result<Self, String> {
+        Self::with_options(case, options_from(&case["config"]))
+    }
+
+    pub fn with_options(case: &Value, options: Options) -> Result<Self, String> {
+        let request = &case["request"];
+        let text = |value: &Value, default: &str| value.as_str().unwrap_or(default).to_owned();
+        let url = text(&request["url"], "https://shop.example.com/");
+        let (scheme, rest) = url.split_once("://").ok_or("a URL without scheme")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (host, path) = rest.split_at(end);
+        let header = |header: &Value| (text(&header[0], ""), text(&header[1], ""));
+        let asset = |name: &str| text(&case["config"][name], "");
+        Ok(Self {
+            policy: Policy::compile(options).map_err(|error| error.to_string())?,
+            headers: request["headers"].as_array().into_iter().flatten().map(header).collect(),
+            client_ip: text(&request["client_ip"], "203.0.113.77"),
+            now: case["now_ms"].as_u64().unwrap_or(1_750_000_000_000),
+            risk_rtt: case["risk_rtt_ms"].as_u64().unwrap_or(37),
+            assets: [asset("px_custom_logo"), asset("px_css_ref"), asset("px_js_ref")],
+            method: text(&request["method"], "GET"),
+            scheme: scheme.to_owned(),
+            host: host.to_owned(),
+            // Only the absolute form can say that there is no path.
+            target: if path.starts_with('/') { path.to_owned() } else { url.clone() },
+            http_version: text(&request["http_version"], ""),
+            request_id: text(&case["request_id"], "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203"),
+        })
+    }
+
+    /// Plays the request; if the Risk API is asked, `answer` is what comes of it: `status` and
+    /// `body`, or `transport_error`.
+    pub fn play<T>(
+        &self,
+        answer: &Value,
+        look: impl FnOnce(Played<'_, '_>) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let headers: Vec<_> = self
+            .headers
+            .iter()
+            .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
+            .collect();
+        let request = Request {
+            method: self.method.as_bytes(),
+            scheme: &self.scheme,
+            host: self.host.as_bytes(),
+            target: self.target.as_bytes(),
+            http_version: &self.http_version,
+            headers: &headers,
+            peer_ip: &self.client_ip,
+            request_id: &self.request_id,
+            tls: Tls::default(),
+        };
+        let step = enforce::begin(&request, &self.policy, &mut Worker::default(), self.now);
+        look(match step {
+            Step::Inactive => Played::Inactive,
+            Step::Filtered(reason) => Played::Filtered(reason),
+            Step::FirstParty(route) => Played::FirstParty(route),
+            Step::Preflight => Played::Preflight,
+            Step::Decided(verdict) => Played::Decided(Box::new(Decided {
+                risk: None,
+                verdict: *verdict,
+                scene: self,
+                now: self.now,
+            })),
+            Step::AskRisk(pending) => {
+                let body =
+                    serde_json::from_slice(pending.risk_body()).map_err(|e| e.to_string())?;
+                let now = self.now + self.risk_rtt;
+                let verdict = enforce::resume(*pending, outcome(answer), &self.policy, now);
+                Played::Decided(Box::new(Decided { risk: Some(body), verdict, scene: self, now }))
+            }
+        })
+    }
+}
+
+fn outcome(answer: &Value) -> Outcome<'_> {
+    match answer["transport_error"].as_str() {
+        Some("timeout") => Outcome::Timeout,
+        Some(cause) => Outcome::Unreachable { cause },
+        None => Outcome::Answer {
+            status: answer["status"].as_u64().and_then(|s| u16::try_from(s).ok()).unwrap_or(200),
+            body: answer["body"].as_str().unwrap_or_default().as_bytes(),
+        },
+    }
+}
+
+impl Decided<'_, '_> {
+    /// The activity, if one is sent, after an answer of the origin with `http_status`.
+    pub fn activity(&self, http_status: u16) -> Result<Option<Value>, String> {
+        let mut body = Vec::new();
+        let policy = &self.scene.policy;
+        if !self.verdict.activity(policy, Some(http_status), self.now, &mut body) {
+            return if body.is_empty() { Ok(None) } else { Err("written, not sent".to_owned()) };
+        }
+        serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The cookie that is added to the origin's answer.
+    pub fn pxhd_cookie(&self) -> Option<String> {
+        self.verdict.pxhd_cookie(&self.scene.policy)
+    }
+
+    /// The answer to a blocked request.
+    pub fn answer(&self) -> Option<enforce::Answer> {
+        let [custom_logo, css_ref, js_ref] = &self.scene.assets;
+        self.verdict.answer(&self.scene.policy, &PageAssets { custom_logo, css_ref, js_ref })
+    }
+
+    /// `action` and `reason` as vectors name them.
+    pub fn decision(&self) -> Value {
+        let verdict = &self.verdict;
+        let action = match verdict.action {
+            enforce::Action::Pass => "pass_request",
+            enforce::Action::SimulatedBlock => "simulated_block",
+            enforce::Action::Block => "block",
+        };
+        match (verdict.pass_reason, verdict.block_reason) {
+            (Some(reason), None) => json!({"action": action, "reason": reason}),
+            (None, Some(reason)) => json!({"action": action, "reason": reason}),
+            reasons => json!({"action": action, "reason": format!("{reasons:?}")}),
+        }
+    }
+}
+
+/// Values of a header of an answer.
+pub fn header_values(answer: &enforce::Answer, name: &str) -> Vec<String> {
+    let named = answer.headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.clone()).collect()
+}
