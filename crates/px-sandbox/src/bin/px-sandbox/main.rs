@@ -1,0 +1,53 @@
+//! The command line of the sandbox: `serve`, `cookie` and `explain`.
+#![forbid(unsafe_code)]
+
+mod cookie;
+mod explain;
+mod options;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use options::Failure;
+
+const HELP: &str = "\
+px-sandbox: a local stand-in for HUMAN's Bot Defender backend
+
+Usage: px-sandbox serve [options]      run the backend: Risk API, activities, scripts
+       px-sandbox cookie [options]     mint a risk cookie or a mobile token
+       px-sandbox explain [options] TOKEN
+                                       say step by step why a token passes or fails
+       px-sandbox COMMAND --help       all options of a command
+
+Exit status: 0 done (explain: the token passes), 1 failed (explain: it does not), 2 bad usage.
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "px-sandbox: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, Failure> {
+    let mut arguments = lexopt::Parser::from_env();
+    match arguments.next()? {
+        Some(lexopt::Arg::Value(command)) => match command.to_str() {
+            Some("serve") => serve::run(arguments),
+            Some("cookie") => cookie::run(arguments),
+            Some("explain") => explain::run(arguments),
+            Some("help") => Ok(options::print(HELP)),
+            _ => Err(Failure::Usage(format!("no command is called {command:?}"), "")),
+        },
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(options::print(HELP)),
+        Some(lexopt::Arg::Long("version") | lexopt::Arg::Short('V')) => {
+            Ok(options::print(concat!("px-sandbox ", env!("CARGO_PKG_VERSION"), "\n")))
+        }
+        Some(other) => Err(other.unexpected().into()),
+        None => Err(Failure::Usage("a command is missing".into(), "")),
+    }
+}

@@ -1,0 +1,74 @@
+//! A stand-in for HUMAN's (formerly PerimeterX) Bot Defender backend that runs on your machine:
+//! Risk API, activities, telemetry, sensor and captcha scripts, and the mint of risk cookies.
+//!
+//! Three uses: try an enforcer without an account (`px-sandbox serve`), look into a risk cookie
+//! (`px-sandbox explain`), and be the other side in tests, where it keeps all it received, holds
+//! it against the specification and misbehaves to order.
+//!
+//! ```
+//! use px_sandbox::{Behaviour, Reply, Sandbox};
+//!
+//! let sandbox = Sandbox::start().unwrap();
+//! sandbox.answer_risk(Reply::risk(100, "c"));
+//! sandbox.behave_next(Behaviour::Status(503));
+//! println!("px_backend_url {};", sandbox.url());
+//! // … requests through the enforcer …
+//! assert!(sandbox.risk_calls().is_empty());
+//! sandbox.assert_no_complaints();
+//! ```
+//!
+//! # How the Risk API judges
+//!
+//! Where nothing else was ordered, by the reported request. Everybody is human, score 0, but for
+//!
+//! * a header `x-px-sandbox` with words such as `score=100 action=b`; also `delay=<ms>`,
+//!   `status=<HTTP status>`, `pxhd=`, `domain=`, `uuid=`, `drc=`, `info=`, `breached=1`,
+//!   `telemetry=1`, `failed=1`, `hang`, `reset`, `close`, `invalid`;
+//! * a path with `/px-sandbox/block` (action b), `captcha` (c), `ratelimit` (r), `challenge` (j),
+//!   `score-<N>` (c), `slow` (10 s), `error` (500), `drop`, `invalid`;
+//! * a user agent that holds `PhantomJS/1.0`: score 100, action c.
+//!
+//! # Looking inside
+//!
+//! `GET /_sandbox/` is a page for people; `/_sandbox/received`, `/_sandbox/activities` and
+//! `/_sandbox/complaints` are JSON; `POST /_sandbox/behaviour` takes orders (see
+//! [`Behaviour::from_json`]), `POST /_sandbox/clear` forgets what was received and `POST
+//! /_sandbox/reset` the orders as well.
+//!
+//! Nothing here is shared with the enforcer of this project: tokens and checks are written from
+//! the specification a second time, so that each side tests the other.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod app;
+mod behaviour;
+mod browser;
+mod check;
+mod clock;
+mod closing;
+mod control;
+pub mod cookie;
+mod crypto;
+mod endpoint;
+mod explain;
+mod http;
+mod journal;
+mod listening;
+mod plan;
+mod received;
+mod reply;
+mod rules;
+mod sandbox;
+mod server;
+mod tls;
+mod wire;
+
+pub use app::{APP_ID, AUTH_TOKEN, App, COOKIE_SECRET};
+pub use behaviour::{Behaviour, OnAccept};
+pub use cookie::{Mint, Version};
+pub use endpoint::Endpoint;
+pub use explain::{Explanation, Outcome, Reading, explain};
+pub use received::Received;
+pub use reply::Reply;
+pub use sandbox::{Builder, Sandbox};
+pub use tls::CertificateFault;
