@@ -1,0 +1,99 @@
+/*
+ * Bit-fields of ngx_http_request_t, read and written by the compiler that laid them out.
+ *
+ * bindgen computes a different layout for them from nginx 1.29.3 on (a short field precedes them),
+ * without an error: no request bit may be touched from Rust.
+ */
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+
+ngx_uint_t
+px_request_internal(ngx_http_request_t *r)
+{
+    return r->internal;
+}
+
+
+ngx_uint_t
+px_request_error_page(ngx_http_request_t *r)
+{
+    return r->error_page;
+}
+
+
+ngx_uint_t
+px_request_filter_finalize(ngx_http_request_t *r)
+{
+    return r->filter_finalize;
+}
+
+
+ngx_uint_t
+px_request_header_only(ngx_http_request_t *r)
+{
+    return r->header_only;
+}
+
+
+/* The answer's body must reach the body filters in memory, also for a HEAD parent. */
+void
+px_request_want_body(ngx_http_request_t *r)
+{
+    r->filter_need_in_memory = 1;
+    r->header_only = 0;
+}
+
+
+ngx_uint_t
+px_connection_is_tls(ngx_connection_t *c)
+{
+#if (NGX_SSL)
+    return c->ssl != NULL;
+#else
+    return 0;
+#endif
+}
+
+
+#if !defined(nginx_version) || nginx_version < 1008011
+#error "nginx 1.8.11 or newer is required"
+#endif
+
+
+/*
+ * Where C finds the fields that Rust reads through the bindings.  Compared with the bindings when
+ * the module is loaded: a difference is a bug of the binding generator, not of the operator's.
+ */
+typedef struct {
+    const char  *name;
+    size_t       offset;
+} px_field_t;
+
+#define px_field(type, field)  { #type "." #field, offsetof(type, field) }
+
+const px_field_t  px_fields[] = {
+    px_field(ngx_http_request_t, connection),
+    px_field(ngx_http_request_t, ctx),
+    px_field(ngx_http_request_t, upstream),
+    px_field(ngx_http_request_t, pool),
+    px_field(ngx_http_request_t, headers_in),
+    px_field(ngx_http_request_t, headers_out),
+    px_field(ngx_http_request_t, request_body),
+    px_field(ngx_http_request_t, unparsed_uri),
+    px_field(ngx_http_request_t, main),
+    px_field(ngx_http_request_t, post_subrequest),
+    px_field(ngx_http_request_t, content_handler),
+    px_field(ngx_http_request_t, variables),
+    px_field(ngx_http_request_t, cleanup),
+    px_field(ngx_http_upstream_t, peer),
+    px_field(ngx_connection_t, log),
+    px_field(ngx_connection_t, addr_text),
+    px_field(ngx_http_core_loc_conf_t, name),
+    px_field(ngx_http_core_loc_conf_t, loc_conf),
+    px_field(ngx_http_core_loc_conf_t, locations),
+    px_field(ngx_http_upstream_conf_t, temp_path),
+    { NULL, 0 }
+};

@@ -1,0 +1,244 @@
+//! The access phase: request in, nginx return code out. Decides nothing itself.
+
+use std::rc::Rc;
+
+use nginx_sys::{ngx_http_request_t, ngx_int_t};
+use px_core::enforce::{self, Action, Outcome, Pending, Step, Verdict};
+use px_core::reason::PassReason;
+
+use crate::conf::{self, MainConf};
+use crate::ctx::{Ctx, Stage};
+use crate::ffi::{self, AGAIN, DECLINED, DONE};
+use crate::log::{self, DEBUG, INFO, NOTICE};
+use crate::risk_api::Call;
+use crate::shared_zone::Shared;
+use crate::{activities, clock, origin, request, respond, risk_api};
+
+/// A pass is `NGX_DECLINED`, never `NGX_OK`: under `satisfy any` that would let the visitor skip all
+/// other access checks. A block is an answer of our own and `NGX_DONE`, never 403, which `satisfy
+/// any` may overrule (DECISIONS 20).
+pub(crate) unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
+    let fail_open = || {
+        // SAFETY: nginx passes a live request.
+        let ctx = unsafe { Ctx::find(r) };
+        // SAFETY: null or the context of this live request.
+        if let Some(ctx) = unsafe { ctx.as_mut() } {
+            ctx.stage = Stage::Settled;
+        }
+        DECLINED
+    };
+    // SAFETY: nginx passes a live request.
+    ffi::guard("the access phase", fail_open, || unsafe { access(r) })
+}
+
+/// # Safety
+///
+/// `r` must be a live request in its access phase.
+unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: live request. In a location without the module this is all that happens, unless the
+    // request was redirected here while it waits, which nothing does.
+    let Some(enforcement) = (unsafe { conf::enforcement(r) }) else { return DECLINED };
+    // SAFETY: live request.
+    if !std::ptr::eq(r, unsafe { (*r).main }) {
+        return DECLINED;
+    }
+    // SAFETY: live request.
+    let ctx = unsafe { Ctx::find(r) };
+    // SAFETY: null or the context of this live request; no other reference to it exists here.
+    if let Some(known) = unsafe { ctx.as_ref() } {
+        return match known.stage {
+            Stage::Waiting => AGAIN,
+            // SAFETY: as the caller's.
+            Stage::Answered => unsafe { judge(r, ctx) },
+            Stage::Settled => DECLINED,
+        };
+    }
+    // An error page that is shown before any decision is nginx's own doing, not a visit.
+    // SAFETY: live request.
+    if unsafe { ffi::px_request_error_page(r) } != 0 {
+        return DECLINED;
+    }
+    // SAFETY: live request.
+    unsafe { first_look(r, Rc::clone(enforcement)) }
+}
+
+/// # Safety
+///
+/// `r` must be a live main request in its access phase, without a context.
+unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<conf::Enforcement>) -> ngx_int_t {
+    // SAFETY: live request.
+    let ctx = unsafe { Ctx::create(r, Rc::clone(&enforcement)) };
+    if ctx.is_null() {
+        return DECLINED;
+    }
+    // SAFETY: the view is kept in the context only, which the request's pool drops.
+    let Some(view) = (unsafe { request::view(r) }) else { return DECLINED };
+    // SAFETY: live request.
+    unsafe { origin::strip(r, enforcement.policy.owned_headers()) };
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
+    let now = clock::now_ms();
+    let step = main.with_worker(|worker| {
+        enforce::begin(&view, &enforcement.policy, &mut worker.enforcer, now)
+    });
+    let Some(step) = step else { return DECLINED };
+    // SAFETY: the context of this live request.
+    let known = unsafe { &mut *ctx };
+    match step {
+        Step::Inactive => DECLINED,
+        Step::Filtered(reason) => {
+            known.filter_reason = Some(reason);
+            count(main, |shared| &shared.filtered);
+            DECLINED
+        }
+        Step::Preflight | Step::FirstParty(_) => DECLINED,
+        // SAFETY: as the caller's; `known` is not used again.
+        Step::Decided(verdict) => unsafe { act(r, ctx, verdict) },
+        // SAFETY: as above.
+        Step::AskRisk(pending) => unsafe { ask(r, ctx, pending) },
+    }
+}
+
+/// # Safety
+///
+/// As [`first_look`]; `ctx` must be the context of `r`.
+unsafe fn ask(
+    r: *mut ngx_http_request_t,
+    ctx: *mut Ctx,
+    pending: Box<Pending<'static>>,
+) -> ngx_int_t {
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
+    count(main, |shared| &shared.risk_calls);
+    // SAFETY: live request and its context.
+    match unsafe { risk_api::start(r, ctx, pending) } {
+        Ok(()) => AGAIN,
+        Err(refused) => {
+            let outcome = Outcome::Unreachable { cause: refused.cause };
+            // SAFETY: as the caller's.
+            unsafe { conclude(r, ctx, *refused.pending, outcome) }
+        }
+    }
+}
+
+/// Judges a call that has ended.
+///
+/// # Safety
+///
+/// `r` must be a live main request in its access phase and `ctx` its context.
+unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let call = unsafe { (*ctx).call.take() };
+    let Some((pending, ending)) = call.and_then(Call::into_parts) else {
+        // SAFETY: as above.
+        unsafe { (*ctx).stage = Stage::Settled };
+        return DECLINED;
+    };
+    // SAFETY: as the caller's.
+    unsafe { conclude(r, ctx, *pending, ending.outcome()) }
+}
+
+/// # Safety
+///
+/// As [`judge`].
+unsafe fn conclude(
+    r: *mut ngx_http_request_t,
+    ctx: *mut Ctx,
+    pending: Pending<'static>,
+    outcome: Outcome<'_>,
+) -> ngx_int_t {
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
+    let verdict = enforce::resume(pending, outcome, &enforcement.policy, clock::now_ms());
+    if verdict.s2s_error.is_some() || verdict.pass_reason == Some(PassReason::S2sTimeout) {
+        // SAFETY: live request.
+        unsafe { risk_api::report_failure(r, &verdict) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { act(r, ctx, Box::new(verdict)) }
+}
+
+/// Does what the verdict says.
+///
+/// # Safety
+///
+/// As [`judge`].
+unsafe fn act(
+    r: *mut ngx_http_request_t,
+    ctx: *mut Ctx,
+    verdict: Box<Verdict<'static>>,
+) -> ngx_int_t {
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
+    count(main, |shared| match verdict.action {
+        Action::Pass => &shared.passed,
+        Action::SimulatedBlock => &shared.simulated_blocks,
+        Action::Block => &shared.blocked,
+    });
+    // SAFETY: the context of this live request, borrowed until `respond` or the return.
+    let known = unsafe { &mut *ctx };
+    known.stage = Stage::Settled;
+    let enforcement = Rc::clone(&known.enforcement);
+    let verdict = &**known.verdict.insert(verdict);
+    // SAFETY: live request.
+    unsafe { log_verdict(r, verdict, enforcement.debug) };
+    if verdict.telemetry_requested {
+        activities::send_telemetry(main, &enforcement, verdict);
+    }
+    // SAFETY: live request.
+    let assets = unsafe { respond::page_assets(r, &enforcement.assets) };
+    match verdict.answer(&enforcement.policy, &assets) {
+        Some(answer) => {
+            // The answer may finish the request and run this module's filters and its log phase:
+            // nothing borrowed from the context is used after this.
+            // SAFETY: live request that has not been answered.
+            unsafe { respond::send(r, &answer) };
+            DONE
+        }
+        None => {
+            // SAFETY: live request.
+            unsafe { origin::enrich(r, &verdict.origin_headers(&enforcement.policy)) };
+            DECLINED
+        }
+    }
+}
+
+/// One line for a block; for every verdict where `px_debug` is on.
+///
+/// # Safety
+///
+/// `r` must be a live request.
+unsafe fn log_verdict(r: *mut ngx_http_request_t, verdict: &Verdict<'_>, debug: bool) {
+    let level = match verdict.action {
+        _ if debug => NOTICE,
+        Action::Block | Action::SimulatedBlock => INFO,
+        Action::Pass => DEBUG,
+    };
+    // SAFETY: live request.
+    if !unsafe { log::enabled(r, level) } {
+        return;
+    }
+    let reason = verdict
+        .pass_reason
+        .map(|reason| reason.as_str())
+        .or(verdict.block_reason.map(|reason| reason.as_str()))
+        .unwrap_or("unknown_reason");
+    let mut text = format!("px: {}, reason {reason}", verdict.action.as_str());
+    if let Some(score) = verdict.score {
+        text.push_str(&format!(", score {score}"));
+    }
+    if let Some(call_reason) = &verdict.call_reason {
+        text.push_str(&format!(", Risk API asked because of {}", call_reason.as_str()));
+    }
+    if let Some(rtt) = verdict.risk_rtt {
+        text.push_str(&format!(", answered in {rtt} ms"));
+    }
+    // SAFETY: live request.
+    unsafe { log::request_line(r, level, &text) };
+}
+
+fn count(main: &MainConf, counter: impl FnOnce(&Shared) -> &std::sync::atomic::AtomicU64) {
+    if let Some(shared) = main.shared.get() {
+        counter(shared).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}

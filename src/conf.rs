@@ -1,0 +1,393 @@
+//! Configuration of the module at nginx's levels: created, merged, compiled once per location.
+
+use std::cell::{OnceCell, RefCell};
+use std::ffi::{c_char, c_void};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::{fmt, ptr};
+
+use nginx_sys::{
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_request_t, ngx_pool_cleanup_add,
+    ngx_pool_t, ngx_uint_t,
+};
+use px_core::base_url::BaseUrl;
+use px_core::policy::Policy;
+
+use crate::complex_value::ComplexValue;
+use crate::ffi;
+use crate::log::{self, EMERG};
+use crate::risk_location::RiskLocation;
+use crate::sender::Destination;
+use crate::shared_zone::SharedZone;
+use crate::upstream::Upstreams;
+use crate::values::Values;
+use crate::worker::Worker;
+
+/// One per `http` block.
+#[derive(Default)]
+pub(crate) struct MainConf {
+    /// Every distinct compiled configuration, in the order of merging.
+    pub(crate) enforcements: Vec<Rc<Enforcement>>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) shared: SharedZone,
+    /// What the worker that runs under this configuration keeps between requests.
+    pub(crate) worker: RefCell<Option<Worker>>,
+}
+
+/// One per `http`, `server` and `location` level.
+#[derive(Default)]
+pub(crate) struct LocConf {
+    pub(crate) values: Values,
+    /// Where this level's `px_*` directives begin, for messages that come after reading it.
+    place: Option<Place>,
+    /// What requests are judged by; `None` where the module can never be active.
+    pub(crate) enforcement: Option<Rc<Enforcement>>,
+    /// What a level that sets nothing of its own inherits, compiled once for all of them.
+    as_inherited: OnceCell<Option<Rc<Enforcement>>>,
+}
+
+/// Everything that requests of one location need, compiled at configuration time.
+pub(crate) struct Enforcement {
+    pub(crate) policy: Policy,
+    pub(crate) assets: Assets,
+    pub(crate) debug: bool,
+    /// Milliseconds, total limit of a Risk API call.
+    pub(crate) s2s_timeout: u64,
+    pub(crate) backend_url: BaseUrl,
+    pub(crate) tls: TlsSettings,
+    pub(crate) destination: Arc<Destination>,
+    /// Set at the end of configuration.
+    pub(crate) risk_location: OnceCell<Rc<RiskLocation>>,
+}
+
+/// Values of the block page that may hold variables.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Assets {
+    pub(crate) custom_logo: Option<ComplexValue>,
+    pub(crate) css_ref: Option<ComplexValue>,
+    pub(crate) js_ref: Option<ComplexValue>,
+}
+
+/// How the backends' certificates are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    pub(crate) verify: bool,
+    pub(crate) depth: u32,
+    /// PEM bundle; `None` only when nothing is verified.
+    pub(crate) trusted_certificate: Option<String>,
+}
+
+/// A line of the configuration.
+#[derive(Clone)]
+struct Place {
+    file: String,
+    line: ngx_uint_t,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Where distributions keep their certificate bundle.
+const CA_BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+impl MainConf {
+    /// The configuration that `r` is served under.
+    ///
+    /// # Safety
+    ///
+    /// `r` must be a live request; the result lives as long as its cycle, which outlives it.
+    pub(crate) unsafe fn of_request<'r>(r: *mut ngx_http_request_t) -> &'r Self {
+        // SAFETY: the caller vouches for the request.
+        let confs = unsafe { (*r).main_conf };
+        // SAFETY: our entry was filled by create_main_conf.
+        let conf =
+            unsafe { ffi::module_entry::<Self>(confs, &raw const crate::ngx_http_px_module) };
+        // SAFETY: as above.
+        unsafe { &*conf }
+    }
+
+    /// Runs `f` on what this worker keeps between requests, making it first if need be. `None` if
+    /// it is in use further up the stack, or cannot be made: nothing may depend on it.
+    pub(crate) fn with_worker<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let mut worker = self.worker.try_borrow_mut().ok()?;
+        if worker.is_none() {
+            *worker = Some(Worker::start(self));
+        }
+        worker.as_mut().map(f)
+    }
+}
+
+impl LocConf {
+    /// Remembers the first directive of this level, and `px_enabled` in preference to others.
+    pub(crate) fn note_place(&mut self, directive: &'static str, cf: *mut ngx_conf_t) {
+        if self.place.is_some() && directive != "px_enabled" {
+            return;
+        }
+        // SAFETY: `cf` is the state nginx passed to the setter, which reads a file.
+        let file = unsafe { (*cf).conf_file };
+        // SAFETY: as above.
+        let file = unsafe { &*file };
+        // SAFETY: the name of the file being read lives in the cycle's pool.
+        let name = unsafe { ffi::bytes(file.file.name) };
+        self.place =
+            Some(Place { file: String::from_utf8_lossy(name).into_owned(), line: file.line });
+    }
+
+    /// Completes this level from the outer one and compiles it.
+    fn merge(&mut self, outer: &Self, main: &mut MainConf) -> Result<(), String> {
+        if self.values.is_empty() {
+            self.values.clone_from(&outer.values);
+            self.place.clone_from(&outer.place);
+            self.enforcement = match outer.as_inherited.get() {
+                Some(compiled) => compiled.clone(),
+                None => {
+                    let compiled = match &outer.enforcement {
+                        Some(enforcement) => Some(Rc::clone(enforcement)),
+                        None => self.compile(main)?,
+                    };
+                    outer.as_inherited.get_or_init(|| compiled).clone()
+                }
+            };
+            return Ok(());
+        }
+        self.values.inherit(&outer.values);
+        if self.place.is_none() {
+            self.place.clone_from(&outer.place);
+        }
+        self.enforcement = self.compile(main)?;
+        Ok(())
+    }
+
+    fn compile(&self, main: &mut MainConf) -> Result<Option<Rc<Enforcement>>, String> {
+        let values = &self.values;
+        if !values.may_be_active() {
+            return Ok(None);
+        }
+        let place = self.place.as_ref().map_or_else(String::new, ToString::to_string);
+        let switch = match values.enabled {
+            Some(true) => "px_enabled",
+            _ => "px_active_header_name",
+        };
+        let missing = |directive: &str, or: &str| {
+            Err(format!("\"{directive}\"{or} is missing where \"{switch}\" is in effect, {place}"))
+        };
+        let Some(app_id) = &values.app_id else { return missing("px_app_id", "") };
+        if values.auth_token.is_none() {
+            return missing("px_auth_token", " or \"px_auth_token_file\"");
+        }
+        if values.secrets().is_empty() {
+            return missing("px_cookie_secret", " or \"px_cookie_secret_file\"");
+        }
+        let options = values.options();
+        let (min, max) = (options.risk_cookie_min_iterations, options.risk_cookie_max_iterations);
+        if min > max {
+            return Err(format!(
+                "\"px_risk_cookie_min_iterations\" {min} is greater than \
+                 \"px_risk_cookie_max_iterations\" {max}, {place}"
+            ));
+        }
+        let backend_url = match &values.backend_url {
+            Some(url) => url.clone(),
+            None => default_backend_url(app_id)?,
+        };
+        let policy = Policy::compile(options).map_err(|err| format!("{err}, {place}"))?;
+        let collector = policy.activities_url().to_owned();
+        let tls = tls_settings(values, &backend_url, &collector)
+            .map_err(|reason| format!("{reason}, {place}"))?;
+        let destination = Arc::new(Destination {
+            activities_url: collector,
+            telemetry_url: policy.telemetry_url().to_owned(),
+            authorization: policy.authorization().to_owned(),
+            gzip_level: values
+                .compression_enabled
+                .unwrap_or(false)
+                .then(|| values.compression_level.unwrap_or(6)),
+            batch_size: values.max_activity_batch_size.unwrap_or(20).max(1),
+            batch_interval_ms: values.batch_activities_timeout_ms.unwrap_or(1000),
+            timeout_ms: values.async_timeout.unwrap_or(2000),
+            tls: tls.clone(),
+        });
+        // Activities of locations that report to the same place travel in the same batches.
+        let destination = main
+            .enforcements
+            .iter()
+            .map(|other| &other.destination)
+            .find(|other| ***other == *destination)
+            .map_or(destination, Arc::clone);
+        let enforcement = Rc::new(Enforcement {
+            policy,
+            assets: Assets {
+                custom_logo: values.custom_logo,
+                css_ref: values.css_ref,
+                js_ref: values.js_ref,
+            },
+            debug: values.debug.unwrap_or(false),
+            s2s_timeout: values.s2s_timeout.unwrap_or(1000),
+            backend_url,
+            tls,
+            destination,
+            risk_location: OnceCell::new(),
+        });
+        main.enforcements.push(Rc::clone(&enforcement));
+        Ok(Some(enforcement))
+    }
+}
+
+/// `https://sapi-<app id in lower case>.perimeterx.net` (risk-api.md § 2).
+pub(crate) fn default_backend_url(app_id: &str) -> Result<BaseUrl, String> {
+    BaseUrl::parse(&format!("https://sapi-{}.perimeterx.net", app_id.to_ascii_lowercase()))
+}
+
+fn tls_settings(
+    values: &Values,
+    backend: &BaseUrl,
+    collector: &str,
+) -> Result<TlsSettings, String> {
+    let verify = values.ssl_verify.unwrap_or(true);
+    let needed = verify && (backend.tls || collector.starts_with("https://"));
+    let trusted_certificate = match &values.ssl_trusted_certificate {
+        Some(file) => Some(file.clone()),
+        None if needed => Some(
+            CA_BUNDLES
+                .iter()
+                .find(|file| std::fs::File::open(file).is_ok())
+                .map(|file| (*file).to_owned())
+                .ok_or(
+                    "no certificate bundle was found to verify the backends with: install your \
+                     distribution's ca-certificates or set \"px_ssl_trusted_certificate\"",
+                )?,
+        ),
+        None => None,
+    };
+    Ok(TlsSettings { verify, depth: values.ssl_verify_depth.unwrap_or(3), trusted_certificate })
+}
+
+/// Allocates `T` on Rust's heap, to be dropped with the configuration pool.
+///
+/// # Safety
+///
+/// `pool` must be a live pool.
+unsafe fn owned_by_pool<T: Default>(pool: *mut ngx_pool_t) -> *mut c_void {
+    unsafe extern "C" fn drop_value<T>(data: *mut c_void) {
+        ffi::guard(
+            "configuration cleanup",
+            || (),
+            || {
+                // SAFETY: `data` is the box leaked below; the pool runs this once.
+                drop(unsafe { Box::from_raw(data.cast::<T>()) });
+            },
+        );
+    }
+    // SAFETY: the caller vouches for the pool.
+    let cleanup = unsafe { ngx_pool_cleanup_add(pool, 0) };
+    // SAFETY: null or a fresh cleanup record.
+    let Some(cleanup) = (unsafe { cleanup.as_mut() }) else { return ptr::null_mut() };
+    let value = Box::into_raw(Box::<T>::default()).cast::<c_void>();
+    cleanup.handler = Some(drop_value::<T>);
+    cleanup.data = value;
+    value
+}
+
+pub(crate) unsafe extern "C" fn create_main_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    ffi::guard("create_main_conf", ptr::null_mut, || {
+        // SAFETY: nginx passes a live `cf`.
+        let pool = unsafe { (*cf).pool };
+        // SAFETY: the configuration pool is live.
+        unsafe { owned_by_pool::<MainConf>(pool) }
+    })
+}
+
+pub(crate) unsafe extern "C" fn create_loc_conf(cf: *mut ngx_conf_t) -> *mut c_void {
+    ffi::guard("create_loc_conf", ptr::null_mut, || {
+        // SAFETY: nginx passes a live `cf`.
+        let pool = unsafe { (*cf).pool };
+        // SAFETY: the configuration pool is live.
+        unsafe { owned_by_pool::<LocConf>(pool) }
+    })
+}
+
+pub(crate) unsafe extern "C" fn merge_loc_conf(
+    cf: *mut ngx_conf_t,
+    prev: *mut c_void,
+    conf: *mut c_void,
+) -> *mut c_char {
+    const CONF_ERROR: *mut c_char = usize::MAX as *mut c_char;
+    ffi::guard(
+        "merge_loc_conf",
+        || CONF_ERROR,
+        || {
+            // SAFETY: while merging, `cf` belongs to the http block and our main conf exists.
+            let main = unsafe { &mut *main_conf(cf) };
+            // SAFETY: nginx passes what create_loc_conf returned for the outer level.
+            let prev = unsafe { &*prev.cast::<LocConf>() };
+            // SAFETY: nginx passes what create_loc_conf returned for this level, a different object.
+            let conf = unsafe { &mut *conf.cast::<LocConf>() };
+            match conf.merge(prev, main) {
+                Ok(()) => ptr::null_mut(),
+                Err(reason) => {
+                    // SAFETY: `cf` is live for the call.
+                    unsafe { log::conf_line(cf, EMERG, &format!("px: {reason}")) };
+                    CONF_ERROR
+                }
+            }
+        },
+    )
+}
+
+/// Our main configuration.
+///
+/// # Safety
+///
+/// `cf` must be inside or at the end of the `http` block.
+pub(crate) unsafe fn main_conf(cf: *mut ngx_conf_t) -> *mut MainConf {
+    // SAFETY: inside http, `ctx` is the http context.
+    let ctx = unsafe { (*cf).ctx }.cast::<ngx_http_conf_ctx_t>();
+    // SAFETY: as above.
+    let confs = unsafe { (*ctx).main_conf };
+    // SAFETY: an array of main configurations.
+    unsafe { ffi::module_entry(confs, &raw const crate::ngx_http_px_module) }
+}
+
+/// Our main configuration in a running cycle; null if there is no `http` block.
+///
+/// # Safety
+///
+/// `cycle` must be a fully configured cycle.
+pub(crate) unsafe fn main_conf_of_cycle(cycle: *mut ngx_cycle_t) -> *mut MainConf {
+    // SAFETY: the http module's index is valid in every cycle's conf_ctx.
+    let index = unsafe { nginx_sys::ngx_http_module.index };
+    // SAFETY: as above.
+    let contexts = unsafe { (*cycle).conf_ctx };
+    // SAFETY: as above.
+    let ctx = unsafe { *contexts.add(index) }.cast::<ngx_http_conf_ctx_t>();
+    if ctx.is_null() {
+        return ptr::null_mut();
+    }
+    // SAFETY: a non-null http context holds the main configurations.
+    let confs = unsafe { (*ctx).main_conf };
+    // SAFETY: an array of main configurations.
+    unsafe { ffi::module_entry(confs, &raw const crate::ngx_http_px_module) }
+}
+
+/// The compiled configuration of the location `r` is in.
+///
+/// # Safety
+///
+/// `r` must be a live request; the result lives as long as its cycle, which outlives the request.
+pub(crate) unsafe fn enforcement<'r>(r: *mut ngx_http_request_t) -> Option<&'r Rc<Enforcement>> {
+    // SAFETY: the caller vouches for the request.
+    let confs = unsafe { (*r).loc_conf };
+    // SAFETY: an array of location configurations.
+    let conf = unsafe { ffi::module_entry::<LocConf>(confs, &raw const crate::ngx_http_px_module) };
+    // SAFETY: null in locations that other modules assembled without us, else our own object.
+    unsafe { conf.as_ref() }?.enforcement.as_ref()
+}

@@ -1,0 +1,142 @@
+//! What the module remembers of one client request between callbacks.
+//!
+//! It lives in a pool cleanup record, so that an internal redirect, which wipes every module's
+//! context slot, does not lose it: each client request is decided once (DECISIONS 19).
+
+use std::ffi::c_void;
+use std::ptr;
+use std::rc::Rc;
+
+use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
+use px_core::enforce::Verdict;
+use px_core::reason::FilterReason;
+
+use crate::conf::Enforcement;
+use crate::ffi;
+use crate::risk_api::Call;
+
+/// One client request.
+///
+/// What borrows from the request says `'static` here: its bytes live in the request's and the
+/// connection's memory until after the pool's cleanups ran, and this struct is one of them.
+pub(crate) struct Ctx {
+    pub(crate) enforcement: Rc<Enforcement>,
+    pub(crate) stage: Stage,
+    /// The Risk API call under way, or just ended.
+    pub(crate) call: Option<Box<Call>>,
+    pub(crate) verdict: Option<Box<Verdict<'static>>>,
+    pub(crate) filter_reason: Option<FilterReason>,
+    pub(crate) pxhd_set: bool,
+    pub(crate) reported: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The Risk API has been asked.
+    Waiting,
+    /// The call has ended and is to be judged.
+    Answered,
+    /// Nothing more to decide: passed, answered, filtered, or given up.
+    Settled,
+}
+
+/// The cleanup handler by which a context is recognised. Read from here wherever it is stored or
+/// compared: the address of a function named twice need not be the same twice.
+static DROP_CTX: unsafe extern "C" fn(*mut c_void) = drop_ctx;
+
+impl Ctx {
+    /// Makes the context of `r`, settled until somebody says otherwise. Null when memory is short.
+    ///
+    /// # Safety
+    ///
+    /// `r` must be a live main request without a context.
+    pub(crate) unsafe fn create(
+        r: *mut ngx_http_request_t,
+        enforcement: Rc<Enforcement>,
+    ) -> *mut Self {
+        // SAFETY: the caller vouches for the request.
+        let pool = unsafe { (*r).pool };
+        // SAFETY: live pool.
+        let cleanup = unsafe { ngx_pool_cleanup_add(pool, size_of::<Self>()) };
+        // SAFETY: null or a fresh record.
+        let Some(record) = (unsafe { cleanup.as_mut() }) else { return ptr::null_mut() };
+        let ctx = record.data.cast::<Self>();
+        // SAFETY: room for one, aligned as any C type; `Self` holds nothing stricter.
+        unsafe {
+            ctx.write(Self {
+                enforcement,
+                stage: Stage::Settled,
+                call: None,
+                verdict: None,
+                filter_reason: None,
+                pxhd_set: false,
+                reported: false,
+            });
+        }
+        record.handler = Some(DROP_CTX);
+        // SAFETY: live request.
+        unsafe { set_slot(r, ctx) };
+        ctx
+    }
+
+    /// The context of `r`'s main request; null if it has none.
+    ///
+    /// # Safety
+    ///
+    /// `r` must be a live request.
+    pub(crate) unsafe fn find(r: *mut ngx_http_request_t) -> *mut Self {
+        // SAFETY: every request points to its main request.
+        let r = unsafe { (*r).main };
+        // SAFETY: live request.
+        let slots = unsafe { (*r).ctx };
+        // SAFETY: an array of contexts; only this module writes its entry.
+        let ctx = unsafe { ffi::module_entry::<Self>(slots, &raw const crate::ngx_http_px_module) };
+        if !ctx.is_null() {
+            return ctx;
+        }
+        // SAFETY: live request.
+        let redirected =
+            unsafe { ffi::px_request_internal(r) | ffi::px_request_filter_finalize(r) } != 0;
+        if !redirected {
+            return ptr::null_mut();
+        }
+        // SAFETY: live request.
+        let pool = unsafe { (*r).pool };
+        // SAFETY: live pool.
+        let mut record: *mut ngx_pool_cleanup_t = unsafe { (*pool).cleanup };
+        // SAFETY: a list of live records that ends with null.
+        while let Some(found) = unsafe { record.as_ref() } {
+            if found.handler.is_some_and(|handler| ptr::fn_addr_eq(handler, DROP_CTX)) {
+                let ctx = found.data.cast::<Self>();
+                // SAFETY: live request.
+                unsafe { set_slot(r, ctx) };
+                return ctx;
+            }
+            record = found.next;
+        }
+        ptr::null_mut()
+    }
+}
+
+/// # Safety
+///
+/// `r` must be a live request.
+unsafe fn set_slot(r: *mut ngx_http_request_t, ctx: *mut Ctx) {
+    // SAFETY: live request.
+    let slots = unsafe { (*r).ctx };
+    // SAFETY: an array of contexts; only this module writes its entry.
+    let slot = unsafe { ffi::module_slot::<Ctx>(slots, &raw const crate::ngx_http_px_module) };
+    // SAFETY: inside the array.
+    unsafe { *slot = ctx };
+}
+
+unsafe extern "C" fn drop_ctx(data: *mut c_void) {
+    ffi::guard(
+        "request cleanup",
+        || (),
+        || {
+            // SAFETY: written by `create`; the pool runs its cleanups once.
+            unsafe { ptr::drop_in_place(data.cast::<Ctx>()) };
+        },
+    );
+}

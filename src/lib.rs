@@ -1,0 +1,197 @@
+//! `ngx_http_px_module`: an enforcer for HUMAN (formerly PerimeterX) Bot Defender inside nginx.
+//!
+//! This crate is the shell: directives, phases, subrequest, filters, variables, sender thread, and
+//! every `unsafe` of the project. What to decide and what to say is `px-core`'s.
+//!
+//! One request, in order: `access` asks `px_core::enforce::begin`; if the Risk API decides, `risk_api`
+//! asks it in the location that `risk_location` made, through the upstream block that `upstream`
+//! injected; `access` acts on the verdict (`respond`, `origin`); `filters` sets `_pxhd`; `activities`
+//! reports, through `sender`.
+
+mod abi_guard;
+mod access;
+mod activities;
+mod backend;
+mod builtin_conf;
+mod clock;
+mod complex_value;
+mod conf;
+mod ctx;
+mod directives;
+mod ffi;
+mod filters;
+mod log;
+mod origin;
+mod request;
+mod resolver;
+mod respond;
+mod risk_api;
+mod risk_location;
+mod sender;
+mod shared_zone;
+mod thread;
+mod upstream;
+mod values;
+mod variables;
+mod worker;
+
+use std::ffi::c_char;
+use std::ptr;
+
+use nginx_sys::{
+    NGX_HTTP_MODULE, ngx_array_push, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t,
+    ngx_http_handler_pt, ngx_http_module_t, ngx_http_phases, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+    ngx_http_phases_NGX_HTTP_LOG_PHASE, ngx_int_t, ngx_module_t, ngx_uint_t,
+};
+
+use crate::ffi::{ERROR, OK};
+
+/// Reported to HUMAN as `module_version`.
+pub(crate) const MODULE_VERSION: &str = concat!("NGINX Rust Module v", env!("CARGO_PKG_VERSION"));
+
+/// Does one thing: injects upstream blocks before the upstream module initialises them.
+static mut EARLY_MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: None,
+    create_main_conf: None,
+    init_main_conf: Some(upstream::inject),
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
+static mut MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: Some(preconfiguration),
+    postconfiguration: Some(postconfiguration),
+    create_main_conf: Some(conf::create_main_conf),
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: Some(conf::create_loc_conf),
+    merge_loc_conf: Some(conf::merge_loc_conf),
+};
+
+/// Placed before `ngx_http_upstream_module`.
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static mut ngx_http_px_early_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw mut EARLY_MODULE_CTX).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    ..ngx_module_t::default()
+};
+
+/// Placed where third-party filters go.
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static mut ngx_http_px_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw mut MODULE_CTX).cast(),
+    commands: (&raw mut directives::COMMANDS).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_process: Some(worker::init_process),
+    exit_process: Some(worker::exit_process),
+    ..ngx_module_t::default()
+};
+
+/// A C table of pointers that nginx looks up by its symbol.
+#[repr(transparent)]
+pub struct Table<T, const N: usize>([*const T; N]);
+
+// SAFETY: written at compile time and only read by nginx's main thread.
+unsafe impl<T, const N: usize> Sync for Table<T, N> {}
+
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static ngx_modules: Table<ngx_module_t, 3> =
+    Table([&raw const ngx_http_px_early_module, &raw const ngx_http_px_module, ptr::null()]);
+
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static ngx_module_names: Table<c_char, 3> =
+    Table([c"ngx_http_px_early_module".as_ptr(), c"ngx_http_px_module".as_ptr(), ptr::null()]);
+
+/// A module is inserted before the first loaded one that follows its name here.
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static ngx_module_order: Table<c_char, 5> = Table([
+    c"ngx_http_px_early_module".as_ptr(),
+    c"ngx_http_upstream_module".as_ptr(),
+    c"ngx_http_px_module".as_ptr(),
+    c"ngx_http_copy_filter_module".as_ptr(),
+    ptr::null(),
+]);
+
+unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    ffi::note_panics();
+    ffi::guard(
+        "preconfiguration",
+        || ERROR,
+        || {
+            // SAFETY: nginx passes a live `cf` in the http context.
+            if unsafe { abi_guard::check(cf) }.is_err() {
+                return ERROR;
+            }
+            // SAFETY: as above.
+            unsafe { variables::register(cf) }
+        },
+    )
+}
+
+unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    ffi::guard(
+        "postconfiguration",
+        || ERROR,
+        || {
+            // SAFETY: nginx passes a live `cf` in the http context.
+            let main = unsafe { &mut *conf::main_conf(cf) };
+            // Loaded but enforced nowhere: no filter, no handler, no zone, no thread.
+            if main.enforcements.is_empty() {
+                return OK;
+            }
+            // SAFETY: as above.
+            if unsafe { main.shared.add(cf) }.is_err() {
+                return ERROR;
+            }
+            // SAFETY: as above.
+            let rc = unsafe { risk_location::create_all(cf) };
+            if rc != OK {
+                return rc;
+            }
+            filters::install();
+            // SAFETY: as above.
+            let access = unsafe {
+                add_handler(cf, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::handler))
+            };
+            // SAFETY: as above.
+            let log = unsafe {
+                add_handler(cf, ngx_http_phases_NGX_HTTP_LOG_PHASE, Some(activities::log_handler))
+            };
+            if access.and(log).is_some() { OK } else { ERROR }
+        },
+    )
+}
+
+/// # Safety
+///
+/// `cf` must be at the end of the `http` block.
+unsafe fn add_handler(
+    cf: *mut ngx_conf_t,
+    phase: ngx_http_phases,
+    handler: ngx_http_handler_pt,
+) -> Option<()> {
+    // SAFETY: in the http context.
+    let ctx = unsafe { (*cf).ctx }.cast::<ngx_http_conf_ctx_t>();
+    // SAFETY: as above.
+    let confs = unsafe { (*ctx).main_conf };
+    let core = &raw const nginx_sys::ngx_http_core_module;
+    // SAFETY: the core module's main configuration always exists.
+    let cmcf = unsafe { ffi::module_entry::<ngx_http_core_main_conf_t>(confs, core) };
+    // SAFETY: as above.
+    let cmcf = unsafe { &mut *cmcf };
+    let phase = cmcf.phases.get_mut(phase as usize)?;
+    // SAFETY: nginx initialised the phase's array.
+    let slot = unsafe { ngx_array_push(&raw mut phase.handlers) }.cast::<ngx_http_handler_pt>();
+    // SAFETY: null or room for one handler.
+    *unsafe { slot.as_mut() }? = handler;
+    Some(())
+}

@@ -1,0 +1,161 @@
+//! The `$px_*` variables, and the old enforcers' spellings of them.
+
+use std::borrow::Cow;
+
+use nginx_sys::{
+    NGX_HTTP_VAR_NOCACHEABLE, ngx_conf_t, ngx_http_add_variable, ngx_http_request_t,
+    ngx_http_variable_value_t, ngx_int_t, ngx_uint_t,
+};
+use px_core::enforce::{Action, Verdict};
+
+use crate::ctx::Ctx;
+use crate::ffi::{self, ERROR, OK};
+
+/// A variable's text for a request, `None` where it has none.
+type Text = for<'v> fn(&'v Verdict<'static>) -> Option<Cow<'v, str>>;
+
+pub(crate) struct Variable {
+    pub(crate) name: &'static str,
+    text: Text,
+}
+
+const fn of(name: &'static str, text: Text) -> Variable {
+    Variable { name, text }
+}
+
+/// Name of the one variable that also knows of filtered requests.
+const VERDICT: &str = "px_verdict";
+const FILTER_REASON: &str = "px_filter_reason";
+
+/// Every variable; the old spellings stand behind ours (DECISIONS 3).
+#[rustfmt::skip]
+pub(crate) static VARIABLES: [Variable; 31] = [
+    of(VERDICT, |v| Some(v.action.as_str().into())),
+    of(FILTER_REASON, |_| None),
+    of("px_pass_reason", pass_reason),
+    of("px_block_reason", block_reason),
+    of("px_call_reason", call_reason),
+    of("px_block_action", |v| (v.action != Action::Pass).then(|| v.block_action.as_ref().into())),
+    of("px_block_result", |v| Some(if v.action == Action::Pass { "0" } else { "1" }.into())),
+    of("px_score", score),
+    of("px_uuid", uuid),
+    of("px_vid", vid),
+    of("px_vid_source", |v| v.vid_source().map(|source| source.as_str().into())),
+    of("px_risk_rtt", risk_rtt),
+    of("px_risk_mode", |v| Some(v.risk_mode().as_str().into())),
+    of("px_request_id", |v| Some(v.request_id().into())),
+    of("px_client_ip", |v| Some(v.client_ip().into())),
+    of("px_cookie_origin", |v| Some(v.cookie_origin().as_str().into())),
+    of("px_cookie_ts", cookie_ts),
+    of("px_sensitive", |v| Some(if v.is_sensitive() { "1" } else { "0" }.into())),
+    of("px_s2s_error_reason", |v| v.s2s_error.as_ref().map(|error| error.reason.as_str().into())),
+    of("px_s2s_error_http_status", |v| v.s2s_error.as_ref()?.http_status.map(|s| s.to_string().into())),
+    of("px_data_enrichment", data_enrichment),
+    of("pxscore", score),
+    of("pxvid", vid),
+    of("pxuuid", uuid),
+    of("pxrtt", risk_rtt),
+    of("pxblock", block_reason),
+    of("pxpass", pass_reason),
+    of("pxcookiets", cookie_ts),
+    of("pxcall", call_reason),
+    of("pxaction", |v| (v.action != Action::Pass).then(|| v.block_action.as_ref().into())),
+    of("pxde", data_enrichment),
+];
+
+fn pass_reason<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.pass_reason.map(|reason| reason.as_str().into())
+}
+
+fn block_reason<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.block_reason.map(|reason| reason.as_str().into())
+}
+
+fn call_reason<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.call_reason.as_ref().map(|reason| reason.as_str())
+}
+
+fn score<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.score.map(|score| score.to_string().into())
+}
+
+fn uuid<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.uuid.as_deref().map(Cow::Borrowed)
+}
+
+fn vid<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.vid().map(Cow::Borrowed)
+}
+
+fn risk_rtt<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.risk_rtt.map(|rtt| rtt.to_string().into())
+}
+
+fn cookie_ts<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.token_time().map(|time| time.to_string().into())
+}
+
+fn data_enrichment<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
+    v.data_enrichment().map(Cow::Owned)
+}
+
+/// Registers all variables. Part of `preconfiguration`.
+///
+/// # Safety
+///
+/// `cf` must be the configuration state nginx passed to the calling callback.
+pub(crate) unsafe fn register(cf: *mut ngx_conf_t) -> ngx_int_t {
+    for (index, variable) in VARIABLES.iter().enumerate() {
+        let mut name = ffi::str_of(variable.name);
+        // Not cacheable: the value appears while the request is handled.
+        let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
+        // SAFETY: `cf` is live, the name static.
+        let added = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
+        // SAFETY: null or the variable just added.
+        let Some(added) = (unsafe { added.as_mut() }) else { return ERROR };
+        added.get_handler = Some(get);
+        added.data = index;
+    }
+    OK
+}
+
+unsafe extern "C" fn get(
+    r: *mut ngx_http_request_t,
+    v: *mut ngx_http_variable_value_t,
+    data: usize,
+) -> ngx_int_t {
+    let found = ffi::guard(
+        "a variable",
+        || None,
+        || {
+            // SAFETY: nginx passes a live request.
+            let ctx = unsafe { Ctx::find(r) };
+            // SAFETY: null or the context of the live main request; nothing here changes it.
+            let ctx = unsafe { ctx.as_ref() }?;
+            let variable = VARIABLES.get(data)?;
+            let text = match (&ctx.verdict, ctx.filter_reason) {
+                (Some(verdict), _) => (variable.text)(verdict)?,
+                (None, Some(_)) if variable.name == VERDICT => "filtered".into(),
+                (None, Some(reason)) if variable.name == FILTER_REASON => reason.as_str().into(),
+                _ => return None,
+            };
+            // SAFETY: live request.
+            let pool = unsafe { (*r).pool };
+            // SAFETY: live pool.
+            unsafe { ffi::copy_to_pool(pool, text.as_bytes()) }
+        },
+    );
+    // SAFETY: nginx passes the value to fill.
+    let v = unsafe { &mut *v };
+    match found {
+        Some(text) => {
+            v.set_len(u32::try_from(text.len).unwrap_or_default());
+            v.data = text.data;
+            v.set_valid(1);
+            v.set_no_cacheable(0);
+            v.set_not_found(0);
+        }
+        None => v.set_not_found(1),
+    }
+    OK
+}
