@@ -1,0 +1,87 @@
+# Everything runs on a fresh Debian machine with Rust: `make demo`, `make test`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The nginx to build for: its sources, and the directory `configure` wrote to. By default those of
+# the distribution's own nginx, prepared from its nginx-dev package.
+BUILD ?= build
+ifeq ($(origin NGINX_BUILD_DIR), undefined)
+  NGINX_SOURCE_DIR := $(CURDIR)/$(BUILD)/nginx-src
+  NGINX_BUILD_DIR := $(CURDIR)/$(BUILD)/nginx-objs
+  HEADERS := $(NGINX_BUILD_DIR)/ngx_auto_config.h
+endif
+export NGINX_SOURCE_DIR NGINX_BUILD_DIR
+
+CARGO ?= cargo
+DESTDIR ?=
+MODULESDIR ?= /usr/lib/nginx/modules
+MODULE := target/release/libngx_http_px_module.so
+
+PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
+            ca-certificates nginx nginx-dev curl openssl
+
+.PHONY: help deps build demo test unit vectors behaviour lint deny fuzz install clean
+
+help: ## This text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+deps: ## Install what building and testing need (Debian and its relatives)
+	@missing=""; \
+	for package in $(PACKAGES); do \
+	  dpkg-query -W -f='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed \
+	    || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+# nginx-dev ships sources that were never configured: configure a copy as the package was.
+$(CURDIR)/$(BUILD)/nginx-objs/ngx_auto_config.h: | deps
+	@echo "configuring the sources of $$(nginx -v 2>&1 | sed 's/.*: //')"
+	@rm -rf $(BUILD)/nginx-src $(BUILD)/nginx-objs
+	@mkdir -p $(BUILD)
+	@cp -a /usr/share/nginx/src $(BUILD)/nginx-src
+	@cd $(BUILD)/nginx-src && . ./conf_flags && \
+	  ./configure "$${NGX_CONF_FLAGS[@]}" --builddir=$(NGINX_BUILD_DIR) > ../configure.log 2>&1 \
+	  || { tail -20 ../configure.log; exit 1; }
+
+build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
+	@$(CARGO) build --release --locked
+	@echo "built $(MODULE)"
+
+demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
+	@$(CARGO) run --quiet --locked --example demo
+
+test: lint unit behaviour deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+
+lint: $(HEADERS) ## rustfmt and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: $(HEADERS) ## Tests of the enforcer and the sandbox, with the oracle vectors
+	$(CARGO) test --locked -p px-core -p px-sandbox
+
+vectors: ## Oracle vectors alone; PX_VECTORS=dir for those of another directory
+	$(CARGO) test --locked -p px-core --test vectors -- --nocapture
+
+behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for another than the installed)
+	$(CARGO) test --locked -p ngx-http-px-module
+
+deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed: skipped"; fi
+
+fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
+	@fuzz/run $(or $(FUZZ_SECONDS),10)
+
+install: build ## Install the module to $(MODULESDIR)
+	install -D -m 0644 $(MODULE) $(DESTDIR)$(MODULESDIR)/ngx_http_px_module.so
+	@echo "add to nginx.conf, before events: load_module $(MODULESDIR)/ngx_http_px_module.so;"
+
+clean: ## Remove everything that was built
+	rm -rf target $(BUILD)

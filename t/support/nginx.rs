@@ -1,0 +1,361 @@
+//! A real nginx in a directory of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longest wait for anything nginx does on request: start, reload, stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The line every request leaves in the access log.
+const LOG_FORMAT: &str = "$status $request_method $uri verdict=$px_verdict pass=$px_pass_reason \
+     block=$px_block_reason call=$px_call_reason filter=$px_filter_reason score=$px_score \
+     uuid=$px_uuid vid=$px_vid rtt=$px_risk_rtt action=$px_block_action mode=$px_risk_mode \
+     error=$px_s2s_error_reason";
+
+/// Describes an nginx before it is started.
+pub struct Builder {
+    main: String,
+    http: String,
+    server: String,
+    listen: String,
+    workers: u32,
+    error_log_level: &'static str,
+}
+
+/// A running nginx; ended when dropped.
+pub struct Nginx {
+    child: Child,
+    dir: PathBuf,
+    addr: SocketAddr,
+    /// Whether the error log is checked for lines that must not be there.
+    strict: bool,
+}
+
+impl Nginx {
+    pub fn builder() -> Builder {
+        Builder {
+            main: String::new(),
+            http: String::new(),
+            server: String::new(),
+            listen: String::new(),
+            workers: 1,
+            error_log_level: "info",
+        }
+    }
+
+    /// nginx with one server of this content.
+    pub fn start(server: &str) -> Self {
+        Self::builder().server(server).start()
+    }
+
+    /// Address of the first server.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The directory nginx runs in, its prefix.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn error_log(&self) -> String {
+        fs::read_to_string(self.dir.join("error.log")).unwrap_or_default()
+    }
+
+    pub fn access_log(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.dir.join("access.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// The access log once it has `count` lines; requests are logged just after they are answered.
+    pub fn wait_for_access_log(&self, count: usize) -> Vec<String> {
+        self.wait("access log lines", || {
+            let lines = self.access_log();
+            (lines.len() >= count).then_some(lines)
+        })
+    }
+
+    /// The error log once it holds `text`.
+    pub fn wait_for_error_log(&self, text: &str) -> String {
+        self.wait(text, || Some(self.error_log()).filter(|log| log.contains(text)))
+    }
+
+    fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < until, "waited for {what}; error log:\n{}", self.error_log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Pids of the worker processes.
+    pub fn workers(&self) -> Vec<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Rewrites the configuration by `change` and reloads; returns when new workers serve.
+    pub fn reload(&self, change: impl FnOnce(String) -> String) {
+        let file = self.dir.join("nginx.conf");
+        let conf = fs::read_to_string(&file).expect("the configuration is there");
+        fs::write(&file, change(conf)).expect("the configuration can be written");
+        let old = self.workers();
+        self.signal(libc::SIGHUP);
+        self.wait("a new worker", || {
+            self.workers().iter().any(|pid| !old.contains(pid)).then_some(())
+        });
+    }
+
+    /// Returns when the workers `old` are gone.
+    pub fn wait_for_workers_to_end(&self, old: &[u32]) {
+        self.wait("old workers to end", || {
+            (!self.workers().iter().any(|pid| old.contains(pid))).then_some(())
+        });
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// Lets nginx finish gracefully and checks its error log.
+    pub fn quit(mut self) -> String {
+        self.signal(libc::SIGQUIT);
+        self.finish()
+    }
+
+    /// Ends nginx fast, as `nginx -s stop` does, and checks its error log.
+    pub fn stop(mut self) -> String {
+        self.signal(libc::SIGTERM);
+        self.finish()
+    }
+
+    /// Does not check the error log for lines that must not be there.
+    pub fn lenient(&mut self) {
+        self.strict = false;
+    }
+
+    fn finish(&mut self) -> String {
+        let until = Instant::now() + PATIENCE;
+        while self.child.try_wait().expect("nginx can be waited for").is_none() {
+            assert!(Instant::now() < until, "nginx did not end:\n{}", self.error_log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        let log = self.error_log();
+        if self.strict {
+            assert_clean(&log);
+        }
+        log
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(libc::SIGTERM);
+            let until = Instant::now() + PATIENCE;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("--- error log of {}\n{}", self.dir.display(), self.error_log());
+        } else {
+            let log = self.error_log();
+            let strict = self.strict;
+            let _ = fs::remove_dir_all(&self.dir);
+            if strict {
+                assert_clean(&log);
+            }
+        }
+    }
+}
+
+/// No worker died, and nginx found nothing seriously wrong.
+pub fn assert_clean(log: &str) {
+    for line in log.lines() {
+        for bad in ["[alert]", "[crit]", "[emerg]", "exited on signal", "panic"] {
+            assert!(!line.contains(bad), "the error log has {bad}: {line}");
+        }
+    }
+}
+
+impl Builder {
+    /// Directives of the main context.
+    pub fn main(mut self, text: &str) -> Self {
+        self.main.push_str(text);
+        self
+    }
+
+    /// Directives of the `http` block.
+    pub fn http(mut self, text: &str) -> Self {
+        self.http.push_str(text);
+        self
+    }
+
+    /// Directives of the server.
+    pub fn server(mut self, text: &str) -> Self {
+        self.server.push_str(text);
+        self
+    }
+
+    /// Further parameters of the server's `listen`.
+    pub fn listen(mut self, parameters: &str) -> Self {
+        self.listen = parameters.to_owned();
+        self
+    }
+
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    pub fn error_log_level(mut self, level: &'static str) -> Self {
+        self.error_log_level = level;
+        self
+    }
+
+    fn write(&self, dir: &Path, addr: SocketAddr) {
+        let Self { main, http, server, listen, workers, error_log_level } = self;
+        let d = dir.display();
+        let module = module();
+        let module = module.display();
+        let conf = format!(
+            "load_module {module};\n\
+             daemon off;\nworker_processes {workers};\npid {d}/nginx.pid;\n\
+             error_log {d}/error.log {error_log_level};\n{main}\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{\n\
+             client_body_temp_path {d}/body;\nproxy_temp_path {d}/proxy;\n\
+             fastcgi_temp_path {d}/fastcgi;\nuwsgi_temp_path {d}/uwsgi;\nscgi_temp_path {d}/scgi;\n\
+             log_format px '{LOG_FORMAT}';\naccess_log {d}/access.log px;\n\
+             default_type text/plain;\n\
+             {http}\n\
+             server {{\nlisten {addr} {listen};\nserver_name site.test;\nroot {d}/html;\n\
+             {server}\n}}\n}}\n"
+        );
+        fs::write(dir.join("nginx.conf"), conf).expect("the configuration can be written");
+    }
+
+    /// What `nginx -t` says: whether it accepts the configuration, and its whole output.
+    pub fn test(&self) -> (bool, String) {
+        let dir = fresh_dir();
+        self.write(&dir, free_addr());
+        let output = Command::new(binary())
+            .args(["-t", "-q", "-p"])
+            .arg(&dir)
+            .args(["-c", "nginx.conf"])
+            .output()
+            .expect("nginx can be run");
+        let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.push_str(&fs::read_to_string(dir.join("error.log")).unwrap_or_default());
+        let text = text.replace(&format!("{}/", dir.display()), "");
+        let _ = fs::remove_dir_all(&dir);
+        (output.status.success(), text)
+    }
+
+    pub fn start(&self) -> Nginx {
+        self.start_with(|_| ())
+    }
+
+    /// As [`start`](Self::start); `prepare` may put files into the directory first.
+    pub fn start_with(&self, prepare: impl FnOnce(&Path)) -> Nginx {
+        let dir = fresh_dir();
+        prepare(&dir);
+        let addr = free_addr();
+        self.write(&dir, addr);
+        let mut child = Command::new(binary())
+            .arg("-p")
+            .arg(&dir)
+            .args(["-c", "nginx.conf"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nginx can be run");
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(addr).is_err() {
+            if let Ok(Some(status)) = child.try_wait() {
+                let stderr = child.stderr.take().map(BufReader::new);
+                let lines: Vec<String> =
+                    stderr.into_iter().flat_map(BufRead::lines).map_while(Result::ok).collect();
+                panic!("nginx ended with {status}:\n{}", lines.join("\n"));
+            }
+            assert!(Instant::now() < until, "nginx does not listen");
+            thread::sleep(Duration::from_millis(2));
+        }
+        Nginx { child, dir, addr, strict: true }
+    }
+}
+
+/// The nginx under test: `TEST_NGINX_BINARY`, or the installed one.
+pub fn binary() -> PathBuf {
+    match std::env::var_os("TEST_NGINX_BINARY") {
+        Some(path) => path.into(),
+        None => ["/usr/sbin/nginx", "/usr/local/sbin/nginx"]
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.exists())
+            .unwrap_or_else(|| "nginx".into()),
+    }
+}
+
+/// The module that was built together with this test: cargo puts it beside the test program.
+pub fn module() -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut dir = program.parent().expect("a program is in a directory").to_owned();
+    if dir.ends_with("examples") {
+        dir.pop();
+        dir.push("deps");
+    }
+    dir.join("libngx_http_px_module.so")
+}
+
+fn number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn fresh_dir() -> PathBuf {
+    let base = std::env::var_os("PX_TEST_DIR")
+        .map_or_else(|| std::env::temp_dir().join("px-tests"), PathBuf::from);
+    let dir = base.join(format!("{}-{}", std::process::id(), number()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(dir.join("html")).expect("the test directory can be made");
+    // Workers may run as another user.
+    use std::os::unix::fs::PermissionsExt;
+    for dir in [&base, &dir] {
+        let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o777));
+    }
+    dir
+}
+
+/// An address of this machine that nobody else uses: each process and nginx has its own.
+pub fn free_addr() -> SocketAddr {
+    let pid = std::process::id();
+    let host = [127, 1 + (pid >> 8 & 0x7f) as u8, (pid & 0xff) as u8, (1 + number() % 250) as u8];
+    let listener = TcpListener::bind((std::net::Ipv4Addr::from(host), 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+pub fn send_signal(pid: u32, signal: i32) {
+    let pid = libc::pid_t::try_from(pid).expect("a pid");
+    // SAFETY: sends a signal to a process this test started.
+    let rc = unsafe { libc::kill(pid, signal) };
+    assert_eq!(rc, 0, "signal {signal} to {pid}");
+}
