@@ -22,7 +22,7 @@ MODULE := target/release/libngx_http_px_module.so
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
 
-.PHONY: help deps build demo test unit vectors behaviour lint deny fuzz install clean
+.PHONY: help deps build demo test unit vectors behaviour abi lint deny fuzz install clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -57,7 +57,7 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
 
-test: lint unit behaviour deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint unit behaviour abi deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -71,6 +71,11 @@ vectors: ## Oracle vectors alone; PX_VECTORS=dir for those of another directory
 
 behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for another than the installed)
 	$(CARGO) test --locked -p ngx-http-px-module
+
+abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host of another layout
+	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
+	@t/symbols.sh target/debug/libngx_http_px_module.so
+	@t/abi_guard.sh
 
 deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
