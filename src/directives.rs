@@ -52,7 +52,7 @@ const fn row(
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 71] = [
+pub(crate) static DIRECTIVES: [Directive; 74] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -71,6 +71,7 @@ pub(crate) static DIRECTIVES: [Directive; 71] = [
     row(c"px_bypass_monitor_header", ONE, |v, a| once(&mut v.bypass_monitor_header, a.header_name()?)),
     row(c"px_s2s_timeout", ONE, |v, a| once(&mut v.s2s_timeout, a.milliseconds(1, 60_000)?)),
     row(c"px_debug", ONE, |v, a| once(&mut v.debug, a.flag()?)),
+    row(c"px_variables_enabled", ONE, |v, a| once(&mut v.variables_enabled, a.variables_enabled()?)),
     row(c"px_url_decode_reserved_characters", ONE, |v, a| once(&mut v.url_decode_reserved_characters, a.flag()?)),
 
     // Which requests: filters
@@ -106,6 +107,8 @@ pub(crate) static DIRECTIVES: [Directive; 71] = [
     row(c"px_sensitive_headers", MANY, |v, a| append(&mut v.sensitive_headers, a.list(header_name)?)),
     row(c"px_custom_cookie_header", ONE, |v, a| once(&mut v.custom_cookie_header, a.header_name()?)),
     row(c"px_data_enrichment_header_name", ONE, |v, a| once(&mut v.data_enrichment_header_name, a.header_name()?)),
+    row(c"px_pxde_header_name", ONE, |v, a| once(&mut v.data_enrichment_header_name, a.header_name()?)),
+    row(c"px_enable_pxde", ONE, |v, a| once(&mut v.enable_pxde, a.flag()?)),
     row(c"px_secured_pxhd_enabled", ONE, |v, a| once(&mut v.secured_pxhd_enabled, a.flag()?)),
 
     // Block response
@@ -362,6 +365,15 @@ impl Args<'_> {
             1 => Err(Refusal::Other("needs a header name and its value".to_owned())),
             _ => Ok(vec![(self.parse(header_name)?, self.text(1)?)]),
         }
+    }
+
+    /// Accepted because the closed module has it; our variables are computed only where used.
+    fn variables_enabled(&self) -> Result<bool, Refusal> {
+        let enabled = self.flag()?;
+        if !enabled {
+            self.warn("has no effect: the $px_* variables cost nothing where they are not used");
+        }
+        Ok(enabled)
     }
 
     fn block_enabled(&self) -> Result<ModuleMode, Refusal> {

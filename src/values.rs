@@ -90,6 +90,10 @@ values! {
     captcha_script_host: BaseUrl,
     secured_pxhd_enabled: bool,
     data_enrichment_header_name: String,
+    /// Off: the data enrichment header is not set, whatever its name.
+    enable_pxde: bool,
+    /// Accepted for the closed module's sake; without effect.
+    variables_enabled: bool,
 
     send_async_activities_enabled: bool,
     compression_enabled: bool,
@@ -158,6 +162,9 @@ impl Values {
             token_version risk_cookie_max_length risk_cookie_min_iterations
             risk_cookie_max_iterations user_agent_max_length forged_cookie_budget
             enable_json_response secured_pxhd_enabled data_enrichment_header_name
+        }
+        if self.enable_pxde == Some(false) {
+            options.data_enrichment_header_name.clear();
         }
         if let Some(flag) = self.send_async_activities_enabled {
             options.send_async_activities = flag;
