@@ -89,6 +89,7 @@ const px_field_t  px_fields[] = {
     px_field(ngx_http_request_t, variables),
     px_field(ngx_http_request_t, cleanup),
     px_field(ngx_http_upstream_t, peer),
+    px_field(ngx_http_upstream_t, length),
     px_field(ngx_connection_t, log),
     px_field(ngx_connection_t, addr_text),
     px_field(ngx_http_core_loc_conf_t, name),

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_int_t};
+use px_core::breaker::{Breaker, Change};
 use px_core::enforce::{self, Action, Outcome, Pending, Step, Verdict};
 use px_core::reason::PassReason;
 
-use crate::conf::{self, MainConf};
+use crate::conf::{self, Enforcement, MainConf};
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, AGAIN, DECLINED, DONE};
-use crate::log::{self, DEBUG, INFO, NOTICE};
+use crate::log::{self, DEBUG, INFO, NOTICE, WARN};
 use crate::risk_api::Call;
 use crate::shared_zone::Shared;
 use crate::{activities, clock, origin, request, respond, risk_api};
@@ -65,7 +66,7 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
 /// # Safety
 ///
 /// `r` must be a live main request in its access phase, without a context.
-unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<conf::Enforcement>) -> ngx_int_t {
+unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -> ngx_int_t {
     // SAFETY: live request.
     let ctx = unsafe { Ctx::create(r, Rc::clone(&enforcement)) };
     if ctx.is_null() {
@@ -109,6 +110,13 @@ unsafe fn ask(
 ) -> ngx_int_t {
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let breaker = breaker(main, unsafe { &(*ctx).enforcement });
+    if breaker.is_some_and(|breaker| !breaker.admits(clock::now_ms())) {
+        let outcome = Outcome::NotMade { cause: "the circuit breaker of the Risk API is open" };
+        // SAFETY: as the caller's.
+        return unsafe { conclude(r, ctx, *pending, outcome) };
+    }
     count(main, |shared| &shared.risk_calls);
     // SAFETY: live request and its context.
     match unsafe { risk_api::start(r, ctx, pending) } {
@@ -149,13 +157,47 @@ unsafe fn conclude(
 ) -> ngx_int_t {
     // SAFETY: the context of this live request, borrowed for this statement.
     let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
-    let verdict = enforce::resume(pending, outcome, &enforcement.policy, clock::now_ms());
-    if verdict.s2s_error.is_some() || verdict.pass_reason == Some(PassReason::S2sTimeout) {
+    let was_made = !matches!(outcome, Outcome::NotMade { .. });
+    let now = clock::now_ms();
+    let verdict = enforce::resume(pending, outcome, &enforcement.policy, now);
+    if was_made {
+        let failed =
+            verdict.s2s_error.is_some() || verdict.pass_reason == Some(PassReason::S2sTimeout);
         // SAFETY: live request.
-        unsafe { risk_api::report_failure(r, &verdict) };
+        let main = unsafe { MainConf::of_request(r) };
+        note_health(main, &enforcement, failed, now);
+        if failed {
+            // SAFETY: live request.
+            unsafe { risk_api::report_failure(r, &verdict) };
+        }
     }
     // SAFETY: as the caller's.
     unsafe { act(r, ctx, Box::new(verdict)) }
+}
+
+/// The circuit breaker of the Risk API this configuration calls, shared by all workers.
+fn breaker<'m>(main: &'m MainConf, enforcement: &Enforcement) -> Option<&'m Breaker> {
+    let id = enforcement.risk_location.get()?.breaker;
+    main.shared.get()?.breaker(id)
+}
+
+/// Tells the breaker how a call went, and the operator if that changed its state.
+fn note_health(main: &MainConf, enforcement: &Enforcement, failed: bool, now: u64) {
+    let Some(breaker) = breaker(main, enforcement) else { return };
+    let url = &enforcement.backend_url;
+    if failed {
+        if breaker.failed(enforcement.breaker_limits, now) == Change::Opened {
+            log::cycle_line(
+                WARN,
+                &format!(
+                    "px: too many failures of the Risk API at \"{url}\": visitors pass without a \
+                     call until it is back"
+                ),
+            );
+        }
+    } else if breaker.succeeded(now) == Change::Closed {
+        log::cycle_line(NOTICE, &format!("px: the Risk API at \"{url}\" is back"));
+    }
 }
 
 /// Does what the verdict says.

@@ -11,6 +11,7 @@ use nginx_sys::{
     ngx_pool_t, ngx_uint_t,
 };
 use px_core::base_url::BaseUrl;
+use px_core::breaker::Limits;
 use px_core::policy::Policy;
 
 use crate::complex_value::ComplexValue;
@@ -53,6 +54,7 @@ pub(crate) struct Enforcement {
     pub(crate) debug: bool,
     /// Milliseconds, total limit of a Risk API call.
     pub(crate) s2s_timeout: u64,
+    pub(crate) breaker_limits: Limits,
     pub(crate) backend_url: BaseUrl,
     pub(crate) tls: TlsSettings,
     pub(crate) destination: Arc<Destination>,
@@ -223,6 +225,7 @@ impl LocConf {
             .map(|other| &other.destination)
             .find(|other| ***other == *destination)
             .map_or(destination, Arc::clone);
+        let defaults = Limits::default();
         let enforcement = Rc::new(Enforcement {
             policy,
             assets: Assets {
@@ -232,6 +235,10 @@ impl LocConf {
             },
             debug: values.debug.unwrap_or(false),
             s2s_timeout: values.s2s_timeout.unwrap_or(1000),
+            breaker_limits: Limits {
+                threshold: values.max_errors_threshold.unwrap_or(defaults.threshold),
+                interval_ms: values.errors_count_interval.unwrap_or(defaults.interval_ms),
+            },
             backend_url,
             tls,
             destination,

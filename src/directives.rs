@@ -52,7 +52,7 @@ const fn row(
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 74] = [
+pub(crate) static DIRECTIVES: [Directive; 76] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -131,6 +131,8 @@ pub(crate) static DIRECTIVES: [Directive; 74] = [
     // Backends and limits
     row(c"px_backend_url", ONE, |v, a| once(&mut v.backend_url, a.url()?)),
     row(c"px_backend_collector_url", ONE, |v, a| once(&mut v.backend_collector_url, a.url()?)),
+    row(c"px_max_errors_threshold", ONE, |v, a| once(&mut v.max_errors_threshold, a.number(0, 1_000_000)?)),
+    row(c"px_errors_count_interval", ONE, |v, a| once(&mut v.errors_count_interval, a.milliseconds(100, 3_600_000)?)),
     row(c"px_ssl_verify", ONE, |v, a| once(&mut v.ssl_verify, a.ssl_verify()?)),
     row(c"px_ssl_verify_depth", ONE, |v, a| once(&mut v.ssl_verify_depth, a.number(1, 20)?)),
     row(c"px_ssl_trusted_certificate", ONE, |v, a| once(&mut v.ssl_trusted_certificate, a.certificate_bundle()?)),

@@ -151,8 +151,8 @@ pub(crate) unsafe fn start(
         return refuse("the Risk API location is missing", pending);
     };
     // SAFETY: the slot lives as long as the configuration.
-    let backend = unsafe { &(*location.slot).backend };
-    if backend.addresses().is_none_or(|addresses| addresses.is_empty()) {
+    let slot = unsafe { &*location.slot };
+    if slot.backend.addresses().is_none_or(|addresses| addresses.is_empty()) {
         return refuse("the host of the Risk API could not be resolved", pending);
     }
     // SAFETY: live request.
@@ -188,6 +188,7 @@ pub(crate) unsafe fn start(
         ending: Ending::Open,
         subrequest: sr,
         answer: Vec::new(),
+        turn: slot.turn(),
         // SAFETY: zero is the start state of an event.
         deadline: unsafe { mem::zeroed() },
         restored,
@@ -456,6 +457,11 @@ unsafe extern "C" fn on_end(
             let ctx = data.cast::<Ctx>();
             // SAFETY: live subrequest.
             let status = unsafe { (*sr).headers_out.status };
+            // SAFETY: as above; null if it never came to be an upstream's.
+            let upstream = unsafe { (*sr).upstream.as_ref() };
+            // nginx takes an answer that ends too early for one that ends, but it has counted:
+            // what is left is 0, or -1 where the end of the connection is the end of the answer.
+            let cut_short = upstream.is_some_and(|upstream| upstream.length > 0);
             // SAFETY: the context of the live main request, borrowed until it is woken.
             let known = unsafe { &mut *ctx };
             let Some(call) = known.call.as_deref_mut() else { return OK };
@@ -465,14 +471,16 @@ unsafe extern "C" fn on_end(
             }
             call.stop_timer();
             call.subrequest = ptr::null_mut();
+            const CUT_SHORT: Ending = Ending::Failed("the answer of the Risk API was cut short");
             call.ending = match rc {
+                OK if status != 0 && cut_short => CUT_SHORT,
                 OK if status != 0 => Ending::Answer {
                     status: u16::try_from(status).unwrap_or_default(),
                     body: mem::take(&mut call.answer),
                 },
                 502 => Ending::Failed("no valid answer from the Risk API"),
                 504 => Ending::Timeout,
-                -1 if status != 0 => Ending::Failed("the answer of the Risk API was cut short"),
+                -1 if status != 0 => CUT_SHORT,
                 _ => Ending::Failed("the Risk API call failed"),
             };
             known.stage = Stage::Answered;
@@ -507,6 +515,10 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             let sr = mem::replace(&mut call.subrequest, ptr::null_mut());
             call.ending = Ending::Timeout;
             known.stage = Stage::Answered;
+            if let Some(location) = known.enforcement.risk_location.get() {
+                // SAFETY: the slot lives as long as the configuration.
+                unsafe { &*location.slot }.give_up(call.turn);
+            }
             // SAFETY: the client's connection is live while its request is.
             unsafe { call.restored.restore() };
             // SAFETY: the subrequest of this live request.

@@ -26,6 +26,8 @@ pub(crate) struct RiskLocation {
     pub(crate) loc_conf: *mut *mut c_void,
     /// The injected upstream block its calls go through.
     pub(crate) slot: *const Slot,
+    /// [`Slot::id`] of the backend, by which its circuit breaker is found.
+    pub(crate) breaker: u64,
     /// Path of the Risk API.
     pub(crate) uri: String,
 }
@@ -54,7 +56,7 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
         // SAFETY: `cf` is live and in the http context.
         let Ok(loc_conf) = (unsafe { create(cf, slot.name(), url, tls) }) else { return ERROR };
         let uri = format!("{}/api/v3/risk", url.path);
-        let location = Rc::new(RiskLocation { loc_conf, slot, uri });
+        let location = Rc::new(RiskLocation { loc_conf, slot, breaker: slot.id(), uri });
         let _ = enforcement.risk_location.set(Rc::clone(&location));
         made.push((url, tls, location));
     }
@@ -63,6 +65,10 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
 
 /// The directives of the location. Nothing in it comes from an operator unchecked: host names and
 /// file names were refused if they hold a character that means something here.
+///
+/// Without buffering, because nginx lets a background subrequest write only into free buffers: an
+/// answer larger than those would stand still. With headers ignored, because the Risk API commands
+/// nothing here: `X-Accel-Redirect` would send the call on to the site itself.
 fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
     let scheme = if url.tls { "https" } else { "http" };
     let mut text = format!(
@@ -72,8 +78,10 @@ fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
          proxy_set_header Host {authority};\n\
          proxy_connect_timeout 120s; proxy_send_timeout 120s; proxy_read_timeout 120s;\n\
          proxy_next_upstream error non_idempotent;\n\
-         proxy_buffering on; proxy_buffer_size 8k; proxy_buffers 4 8k; proxy_busy_buffers_size 16k;\n\
+         proxy_buffering off; proxy_buffer_size 8k; proxy_buffers 4 8k; proxy_busy_buffers_size 16k;\n\
          proxy_max_temp_file_size 0;\n\
+         proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering\n\
+             X-Accel-Charset Expires Cache-Control Set-Cookie Vary;\n\
          proxy_pass_request_headers on; proxy_pass_request_body on; proxy_request_buffering on;\n\
          proxy_redirect off; proxy_intercept_errors off; proxy_ignore_client_abort on;\n\
          gzip off; access_log off; log_subrequest off; log_not_found off;\n",

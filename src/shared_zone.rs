@@ -8,6 +8,8 @@ use nginx_sys::{
     ngx_conf_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
 };
 
+use px_core::breaker::Breaker;
+
 use crate::ffi::{self, ERROR, OK};
 
 const SIZE: usize = 64 * 1024;
@@ -28,6 +30,31 @@ pub(crate) struct Shared {
     pub(crate) activities_lost: AtomicU64,
     pub(crate) risk_log: Limit,
     pub(crate) activities_log: Limit,
+    breakers: [BackendBreaker; BREAKERS],
+}
+
+/// Backends that can have a circuit breaker; further ones are always called.
+const BREAKERS: usize = 64;
+
+/// The breaker of one backend, whose place outlives the configuration that named it.
+#[repr(C)]
+struct BackendBreaker {
+    /// [`Slot::id`](crate::upstream::Slot::id) of the backend; 0 while free.
+    id: AtomicU64,
+    breaker: Breaker,
+}
+
+impl Shared {
+    /// The circuit breaker of the backend `id`, shared by all workers.
+    pub(crate) fn breaker(&self, id: u64) -> Option<&Breaker> {
+        self.breakers.iter().find_map(|place| {
+            let found = match place.id.load(Ordering::Relaxed) {
+                0 => place.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed),
+                taken => Ok(taken),
+            };
+            (found == Ok(id) || found == Ok(0) || found == Err(id)).then_some(&place.breaker)
+        })
+    }
 }
 
 /// Lets one line through in a while and counts the others.
@@ -78,7 +105,7 @@ impl SharedZone {
     ///
     /// `cf` must be the configuration state nginx passed to the calling callback.
     pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let mut name = ffi::str_of("px_shared_1");
+        let mut name = ffi::str_of("px_shared_2");
         let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
         // SAFETY: all pointers are live; the name is static.
         let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, SIZE, tag) };

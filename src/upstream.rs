@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::{mem, ptr};
@@ -60,6 +61,13 @@ impl Slot {
         if self.turn.get() == turn {
             self.turn.set(turn.wrapping_add(1));
         }
+    }
+
+    /// Tells backends apart across workers and reloads; never 0.
+    pub(crate) fn id(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.tls, &self.backend.host, self.backend.port).hash(&mut hasher);
+        hasher.finish().max(1)
     }
 
     /// The name of the upstream block.

@@ -106,6 +106,9 @@ values! {
 
     /// Milliseconds.
     s2s_timeout: u64,
+    max_errors_threshold: u32,
+    /// Milliseconds.
+    errors_count_interval: u64,
     backend_url: BaseUrl,
     backend_collector_url: BaseUrl,
     ssl_verify: bool,

@@ -141,6 +141,12 @@ impl Connection {
         self.receive_to(false)
     }
 
+    /// Everything up to the end of the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.fill().expect("the end in time") != 0 {}
+        std::mem::take(&mut self.unread)
+    }
+
     /// True once the server has closed the connection without a further byte.
     pub fn is_closed(&mut self) -> bool {
         self.unread.is_empty() && matches!(self.fill(), Ok(0))

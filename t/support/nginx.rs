@@ -108,6 +108,11 @@ impl Nginx {
         children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
+    /// Pids of the worker processes once there are `count`: nginx listens before they are.
+    pub fn wait_for_workers(&self, count: usize) -> Vec<u32> {
+        self.wait("workers", || Some(self.workers()).filter(|workers| workers.len() == count))
+    }
+
     /// Rewrites the configuration by `change` and reloads; returns when new workers serve.
     pub fn reload(&self, change: impl FnOnce(String) -> String) {
         let file = self.dir.join("nginx.conf");
@@ -245,6 +250,7 @@ impl Builder {
              fastcgi_temp_path {d}/fastcgi;\nuwsgi_temp_path {d}/uwsgi;\nscgi_temp_path {d}/scgi;\n\
              log_format px '{LOG_FORMAT}';\naccess_log {d}/access.log px;\n\
              default_type text/plain;\n\
+             px_max_errors_threshold 0;\n\
              {http}\n\
              server {{\nlisten {addr} {listen};\nserver_name site.test;\nroot {d}/html;\n\
              {server}\n}}\n}}\n"

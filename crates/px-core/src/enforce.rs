@@ -59,6 +59,8 @@ pub enum Outcome<'a> {
     Timeout,
     /// No answer: connection, DNS or TLS failure, reset; `cause` is reported as `error_message`.
     Unreachable { cause: &'a str },
+    /// The call was not made: the circuit breaker is open (DECISIONS 18).
+    NotMade { cause: &'a str },
 }
 
 /// Values of the block page that may contain server variables, evaluated by the caller.
@@ -138,14 +140,17 @@ pub fn resume<'r>(
     now: u64,
 ) -> Verdict<'r> {
     let Pending { facts, call_reason, asked, .. } = pending;
-    let verdict = Verdict::after_call(facts, call_reason, asked);
+    let asked_for = |facts| Verdict::after_call(facts, call_reason, asked);
     match outcome {
         Outcome::Answer { status, body } => {
             let answer = risk::read_answer(status, body, policy.options().token_version);
-            verdict.decided_by(answer, now.saturating_sub(asked), policy)
+            asked_for(facts).decided_by(answer, now.saturating_sub(asked), policy)
         }
-        Outcome::Timeout => verdict.timed_out(),
-        Outcome::Unreachable { cause } => verdict.failed(S2sError::unreachable(cause)),
+        Outcome::Timeout => asked_for(facts).timed_out(),
+        Outcome::Unreachable { cause } => asked_for(facts).failed(S2sError::unreachable(cause)),
+        Outcome::NotMade { cause } => {
+            Verdict::without_call(facts).failed(S2sError::not_sent(cause))
+        }
     }
 }
 
@@ -312,6 +317,26 @@ mod tests {
             assert_eq!(details["s2s_error_http_status"], status, "{status} {body}");
             assert_eq!(details["error_message"], format!("response body: {body}"));
             assert_eq!(details["risk_rtt"], 5);
+        }
+    }
+
+    #[test]
+    fn a_call_that_was_not_made_is_not_reported_as_made() {
+        let policy = policy(|_| ());
+        let request = sample::request(&[]);
+        let pending = sample::pending(&request, &policy);
+        let outcome = Outcome::NotMade { cause: "the circuit breaker is open" };
+        let verdict = resume(pending, outcome, &policy, NOW + 5);
+        assert_eq!((verdict.action, verdict.call_reason.is_none()), (Action::Pass, true));
+        let mut activity = Vec::new();
+        assert!(verdict.activity(&policy, Some(200), NOW + 6, &mut activity));
+        let activity: Value = serde_json::from_slice(&activity).expect("JSON");
+        let details = &activity["details"];
+        assert_eq!(details["pass_reason"], "s2s_error");
+        assert_eq!(details["s2s_error_reason"], "unable_to_send_request");
+        assert_eq!(details["error_message"], "the circuit breaker is open");
+        for absent in ["s2s_call_reason", "risk_start_time", "risk_rtt", "s2s_error_http_status"] {
+            assert_eq!(details[absent], Value::Null, "{absent}");
         }
     }
 

@@ -17,6 +17,7 @@
 mod activity;
 pub mod base_url;
 mod block_page;
+pub mod breaker;
 pub mod client_ip;
 pub mod cookies;
 mod cors;
@@ -37,6 +38,7 @@ pub mod routes;
 pub mod score;
 pub mod telemetry;
 pub mod token;
+pub mod token_cache;
 pub mod url;
 mod verdict;
 pub mod visitor;

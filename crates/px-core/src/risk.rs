@@ -30,6 +30,11 @@ impl S2sError {
         let message = shortened(cause.to_owned());
         Self { reason: S2sErrorReason::UnknownError, http_status: None, message }
     }
+
+    /// No call was made; `cause` says why.
+    pub(crate) fn not_sent(cause: &str) -> Self {
+        Self { reason: S2sErrorReason::UnableToSendRequest, ..Self::unreachable(cause) }
+    }
 }
 
 /// Longest error message that is reported, in bytes. Answers may be pages of any size.

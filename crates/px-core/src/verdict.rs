@@ -89,6 +89,11 @@ impl<'r> Verdict<'r> {
         }
     }
 
+    /// A request that the Risk API should have decided, but was not asked about.
+    pub(crate) fn without_call(facts: Facts<'r>) -> Self {
+        Self::undecided(facts)
+    }
+
     /// Applies an HTTP answer (risk-api.md § 5); it came after `rtt` milliseconds.
     pub(crate) fn decided_by(mut self, answer: RiskAnswer, rtt: u64, policy: &Policy) -> Self {
         let RiskAnswer { copied, error } = answer;
