@@ -2,14 +2,10 @@
 //!
 //! Source: activities.md §§ 1 and 4.
 
-use serde::Serialize;
-
 use crate::enforce::{Action, Verdict};
-use crate::json;
+use crate::json::{self, Object};
 use crate::policy::Policy;
-use crate::reason::{BlockReason, CallReason, PassReason, S2sErrorReason};
-use crate::report::{self, Headers, Report};
-use crate::score::Score;
+use crate::report;
 
 /// Appends the activity to `out` as one JSON object; false, and nothing appended, if the operator
 /// does not want it. `http_status` is the origin's, `now` the time in ms.
@@ -20,114 +16,61 @@ pub(crate) fn write(
     now: u64,
     out: &mut Vec<u8>,
 ) -> bool {
-    if verdict.action == Action::Pass && !policy.options().send_async_activities {
+    let options = policy.options();
+    let passed = verdict.action == Action::Pass;
+    if passed && !options.send_async_activities {
         return false;
     }
     let facts = &verdict.facts;
-    let risk_call = verdict.risk_call.as_ref();
-    let activity = Activity {
-        kind: match verdict.action {
-            Action::Pass => "page_requested",
-            Action::SimulatedBlock | Action::Block => "block",
-        },
-        px_app_id: &policy.options().app_id,
-        url: facts.url.normalised(),
-        headers: Headers { headers: facts.request.headers, policy },
-        pxhd: verdict.pxhd(),
-        socket_ip: facts.client_ip,
-        timestamp: now,
-        vid: verdict.vid(),
-        details: Details {
-            report: report::report(facts, policy),
-            client_uuid: verdict.uuid.as_deref(),
-            risk_rtt: verdict.risk_rtt.filter(|milliseconds| *milliseconds != 0),
-            s2s_call_reason: verdict.call_reason.as_ref(),
-            risk_start_time: risk_call.map(|call| call.started),
-            additional_risk_info: risk_call.and_then(|call| call.additional_info.as_deref()),
-            http_status_code: http_status.filter(|_| verdict.action != Action::Block),
-            outcome: Outcome::of(verdict),
-        },
-    };
-    json::write(&activity, out);
+    json::object(out, |activity| {
+        activity.text("type", if passed { "page_requested" } else { "block" });
+        activity.text("px_app_id", &options.app_id);
+        activity.joined_text("url", facts.url.normalised().parts());
+        activity.list("headers", |list| {
+            report::write_headers(list, facts.request.headers, policy);
+        });
+        activity.optional_text("pxhd", verdict.pxhd());
+        activity.text("socket_ip", facts.client_ip);
+        activity.number("timestamp", now);
+        activity.optional_text("vid", verdict.vid());
+        activity.object("details", |details| {
+            report::write(details, facts, policy);
+            write_call(details, verdict);
+            let http_status = http_status.filter(|_| verdict.action != Action::Block);
+            details.optional_number("http_status_code", http_status.map(u64::from));
+            if passed { write_pass(details, verdict) } else { write_block(details, verdict) }
+        });
+    });
     true
 }
 
-#[derive(Serialize)]
-struct Activity<'a, Url: Serialize, RawUrl: Serialize> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    px_app_id: &'a str,
-    url: Url,
-    headers: Headers<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pxhd: Option<&'a str>,
-    socket_ip: &'a str,
-    timestamp: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vid: Option<&'a str>,
-    details: Details<'a, RawUrl>,
+/// What the Risk API call, if there was one, left behind.
+fn write_call(details: &mut Object<'_>, verdict: &Verdict<'_>) {
+    details.optional_text("client_uuid", verdict.uuid.as_deref());
+    details.optional_number("risk_rtt", verdict.risk_rtt.filter(|milliseconds| *milliseconds != 0));
+    if let Some(reason) = &verdict.call_reason {
+        details.text("s2s_call_reason", reason.as_str().as_bytes());
+    }
+    if let Some(call) = &verdict.risk_call {
+        details.number("risk_start_time", call.started);
+        details.optional_text("additional_risk_info", call.additional_info.as_deref());
+    }
 }
 
-#[derive(Serialize)]
-struct Details<'a, RawUrl: Serialize> {
-    #[serde(flatten)]
-    report: Report<'a, RawUrl>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_uuid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    risk_rtt: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    s2s_call_reason: Option<&'a CallReason<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    risk_start_time: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    additional_risk_info: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    http_status_code: Option<u16>,
-    #[serde(flatten)]
-    outcome: Outcome<'a>,
+fn write_pass(details: &mut Object<'_>, verdict: &Verdict<'_>) {
+    details.optional_text("pass_reason", verdict.pass_reason.map(|reason| reason.as_str()));
+    if let Some(error) = &verdict.s2s_error {
+        details.text("s2s_error_reason", error.reason.as_str());
+        details.optional_number("s2s_error_http_status", error.http_status.map(u64::from));
+        details.text_if_any("error_message", &error.message);
+    }
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Outcome<'a> {
-    PageRequested {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pass_reason: Option<PassReason>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        s2s_error_reason: Option<S2sErrorReason>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        s2s_error_http_status: Option<u16>,
-        #[serde(skip_serializing_if = "str::is_empty")]
-        error_message: &'a str,
-    },
-    Block {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        block_reason: Option<BlockReason>,
-        simulated_block: bool,
-        block_action: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        block_score: Option<Score>,
-    },
-}
-
-impl<'a> Outcome<'a> {
-    fn of(verdict: &'a Verdict<'_>) -> Self {
-        if verdict.action == Action::Pass {
-            let error = verdict.s2s_error.as_ref();
-            Self::PageRequested {
-                pass_reason: verdict.pass_reason,
-                s2s_error_reason: error.map(|error| error.reason),
-                s2s_error_http_status: error.and_then(|error| error.http_status),
-                error_message: error.map(|error| error.message.as_str()).unwrap_or_default(),
-            }
-        } else {
-            Self::Block {
-                block_reason: verdict.block_reason,
-                simulated_block: verdict.action == Action::SimulatedBlock,
-                block_action: &verdict.block_action,
-                block_score: verdict.score,
-            }
-        }
+fn write_block(details: &mut Object<'_>, verdict: &Verdict<'_>) {
+    details.optional_text("block_reason", verdict.block_reason.map(|reason| reason.as_str()));
+    details.flag("simulated_block", verdict.action == Action::SimulatedBlock);
+    details.text("block_action", verdict.block_action.as_bytes());
+    if let Some(score) = &verdict.score {
+        details.value("block_score", score);
     }
 }

@@ -2,20 +2,15 @@
 //!
 //! Source: risk-token.md §§ 1 and 2. Values are verbatim bytes: nothing is decoded or unquoted.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+
+use memchr::{memchr, memchr_iter};
 
 use crate::request::Request;
 
-/// Up to this many names, comparing with each is cheaper than a sorted set.
-const FEW_NAMES: usize = 32;
-
-/// What the `Cookie` headers and the custom cookie header hold.
+/// The known cookies of a request, never empty; of several with one name the last.
 #[derive(Debug, Default)]
 pub(crate) struct Cookies<'r> {
-    /// In order of first appearance, each once.
-    pub(crate) names: Vec<Cow<'r, str>>,
-    /// The known cookies, never empty; of several with one name the last.
     pub(crate) px: Option<&'r [u8]>,
     pub(crate) px2: Option<&'r [u8]>,
     pub(crate) px3: Option<&'r [u8]>,
@@ -26,18 +21,18 @@ pub(crate) struct Cookies<'r> {
 }
 
 impl<'r> Cookies<'r> {
-    /// Reads all `Cookie` headers in order of arrival and then all headers named `custom_header`,
-    /// so that the latter win (§ 2).
-    pub(crate) fn read(request: &Request<'r>, custom_header: &str) -> Self {
+    /// Reads the values of all headers that hold cookies: those of `Cookie` in order of arrival and
+    /// then those of the custom header, so that the latter win (§ 2).
+    pub(crate) fn read(headers: impl Iterator<Item = &'r [u8]>) -> Self {
         let mut cookies = Self::default();
-        let mut names = Names::default();
-        for header in request.header_values("cookie").chain(request.header_values(custom_header)) {
-            for (name, value) in pairs(header) {
-                names.add(name);
+        for piece in headers.flat_map(pieces) {
+            // What all known names begin with.
+            if matches!(piece, [b'_', b'p', b'x', ..] | [b'p', b'x', ..])
+                && let Some((name, value)) = split(piece)
+            {
                 cookies.keep(name, value);
             }
         }
-        cookies.names = names.in_order.into_iter().map(String::from_utf8_lossy).collect();
         cookies
     }
 
@@ -56,15 +51,58 @@ impl<'r> Cookies<'r> {
     }
 }
 
-/// The cookies of one header: split at `;`, trimmed, split at the first `=`. Those without name or
-/// value do not count.
-fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    header.split(|&byte| byte == b';').filter_map(|piece| {
-        let piece = trim(piece);
-        let equals = piece.iter().position(|&byte| byte == b'=')?;
-        let (name, value) = (piece.get(..equals)?, piece.get(equals + 1..)?);
-        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+/// Visits the names of all cookies in order of first appearance, each once.
+pub fn for_each_name<'r>(request: &Request<'r>, custom_header: &str, visit: impl FnMut(&'r [u8])) {
+    let mut seen = Names::default();
+    let headers = request.header_values("cookie").chain(request.header_values(custom_header));
+    let names = headers.flat_map(pieces).filter_map(split).map(|(name, _)| name);
+    names.filter(|name| seen.is_new(name)).for_each(visit);
+}
+
+/// Up to this many names, comparing with each is cheaper than a set, and needs no allocation.
+const FEW_NAMES: usize = 32;
+
+/// Distinct names. Stays fast when a hostile client sends a hundred thousand of them.
+#[derive(Default)]
+struct Names<'r> {
+    few: [&'r [u8]; FEW_NAMES],
+    count: usize,
+    /// All of them once there are more than a few, else empty.
+    many: HashSet<&'r [u8]>,
+}
+
+impl<'r> Names<'r> {
+    fn is_new(&mut self, name: &'r [u8]) -> bool {
+        if self.many.is_empty() {
+            if self.few.iter().take(self.count).any(|known| *known == name) {
+                return false;
+            }
+            if let Some(free) = self.few.get_mut(self.count) {
+                *free = name;
+                self.count += 1;
+                return true;
+            }
+            self.many.extend(self.few);
+        }
+        self.many.insert(name)
+    }
+}
+
+/// What stands between the semicolons of a header, trimmed.
+fn pieces(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr_iter(b';', header).chain([header.len()]).map(move |end| {
+        let piece = header.get(start..end).unwrap_or_default();
+        start = end + 1;
+        trim(piece)
     })
+}
+
+/// Name and value of a piece, split at the first `=`. One without name or value does not count.
+fn split(piece: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = piece.split_at_checked(memchr(b'=', piece)?)?;
+    let value = value.get(1..)?;
+    (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }
 
 /// Without surrounding white space: ASCII's, and the vertical tab, which Rust does not count.
@@ -83,53 +121,34 @@ fn trim(mut piece: &[u8]) -> &[u8] {
     piece
 }
 
-/// Distinct names. Stays fast when a hostile client sends a hundred thousand of them.
-#[derive(Default)]
-struct Names<'r> {
-    in_order: Vec<&'r [u8]>,
-    /// All of them once there are more than a few, else empty.
-    sorted: BTreeSet<&'r [u8]>,
-}
-
-impl<'r> Names<'r> {
-    fn add(&mut self, name: &'r [u8]) {
-        if self.in_order.len() < FEW_NAMES {
-            if !self.in_order.contains(&name) {
-                self.in_order.push(name);
-            }
-            return;
-        }
-        if self.sorted.is_empty() {
-            self.sorted.extend(&self.in_order);
-        }
-        if self.sorted.insert(name) {
-            self.in_order.push(name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_headers::KnownHeaders;
+    use crate::policy::Options;
     use crate::request::{Header, Tls};
 
-    fn with_cookies<T>(headers: &[(&str, &[u8])], look: impl FnOnce(Cookies<'_>) -> T) -> T {
+    fn with_cookies<T>(
+        headers: &[(&str, &[u8])],
+        look: impl FnOnce(Cookies<'_>, &[&[u8]]) -> T,
+    ) -> T {
         let headers: Vec<_> =
             headers.iter().map(|(name, value)| Header { name: name.as_bytes(), value }).collect();
-        look(Cookies::read(
-            &Request {
-                method: b"GET",
-                scheme: "https",
-                host: b"shop.example.com",
-                target: b"/",
-                http_version: "1.1",
-                headers: &headers,
-                peer_ip: "203.0.113.77",
-                request_id: "",
-                tls: Tls::default(),
-            },
-            "x-px-cookies",
-        ))
+        let request = Request {
+            method: b"GET",
+            scheme: "https",
+            host: b"shop.example.com",
+            target: b"/",
+            http_version: "1.1",
+            headers: &headers,
+            peer_ip: "203.0.113.77",
+            request_id: "",
+            tls: Tls::default(),
+        };
+        let mut names = Vec::new();
+        for_each_name(&request, "x-px-cookies", |name| names.push(name));
+        let known = KnownHeaders::find(&request, &Options::default());
+        look(Cookies::read(known.cookies(&Options::default())), &names)
     }
 
     #[test]
@@ -154,8 +173,9 @@ mod tests {
             ("a=1, _px3=b", &["a"], None),
             ("c=1; a=2; c=3; b=4; a=5", &["c", "a", "b"], None),
         ] {
-            with_cookies(&[("Cookie", header.as_bytes())], |cookies| {
-                assert_eq!(cookies.names, names, "{header}");
+            with_cookies(&[("Cookie", header.as_bytes())], |cookies, found| {
+                let names: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+                assert_eq!(found, names, "{header}");
                 assert_eq!(cookies.px3, px3.map(str::as_bytes), "{header}");
             });
         }
@@ -164,7 +184,7 @@ mod tests {
     #[test]
     fn every_known_cookie_is_found() {
         let header = b"_px=1; _px2=2; _px3=3; _pxvid=4; _pxhd=5; _pxde=6; pxcts=7; pxvid=8";
-        with_cookies(&[("cookie", header)], |cookies| {
+        with_cookies(&[("cookie", header)], |cookies, _| {
             let found = [
                 cookies.px,
                 cookies.px2,
@@ -187,17 +207,10 @@ mod tests {
             ("COOKIE", b"_px3=second; b=1"),
             ("x-px-cookies", b"_pxhd=hd; a=2"),
         ];
-        with_cookies(&headers, |cookies| {
+        with_cookies(&headers, |cookies, names| {
             assert_eq!(cookies.px3, Some(&b"custom"[..]));
             assert_eq!(cookies.pxhd, Some(&b"hd"[..]));
-            assert_eq!(cookies.names, ["a", "_px3", "b", "z", "_pxhd"]);
-        });
-    }
-
-    #[test]
-    fn names_that_are_not_utf8_are_shown_as_far_as_possible() {
-        with_cookies(&[("cookie", b"\xff=1; a\xe9=\xfe; b=2")], |cookies| {
-            assert_eq!(cookies.names, ["\u{fffd}", "a\u{fffd}", "b"]);
+            assert_eq!(names, [&b"a"[..], b"_px3", b"b", b"z", b"_pxhd"]);
         });
     }
 
@@ -207,10 +220,10 @@ mod tests {
             .flat_map(|number| format!("n{}=1;", number % 100_000).into_bytes())
             .chain(*b"_px3=last")
             .collect();
-        with_cookies(&[("cookie", &header)], |cookies| {
-            assert_eq!(cookies.names.len(), 100_001);
-            assert_eq!(cookies.names.first().map(|name| &**name), Some("n0"));
-            assert_eq!(cookies.names.last().map(|name| &**name), Some("_px3"));
+        with_cookies(&[("cookie", &header)], |cookies, names| {
+            assert_eq!(names.len(), 100_001);
+            assert_eq!(names.first(), Some(&&b"n0"[..]));
+            assert_eq!(names.last(), Some(&&b"_px3"[..]));
             assert_eq!(cookies.px3, Some(&b"last"[..]));
         });
     }

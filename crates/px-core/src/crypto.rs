@@ -16,6 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::policy::Secret;
+use crate::token_memory::Fingerprint;
 
 /// How many secrets count: the current one and the previous one (risk-token.md § 11).
 const SECRETS_TRIED: usize = 2;
@@ -67,8 +68,12 @@ pub struct CookieSecret {
     index: usize,
     password: Secret,
     keyed: Hmac<Sha256>,
+    fingerprint: Fingerprint,
     redacted: String,
 }
+
+/// What the fingerprint of a secret is its HMAC of: no token and no command reads like this.
+const FINGERPRINTED: &[u8] = b"fingerprint of this cookie secret in a token memory";
 
 impl CookieSecret {
     fn new(index: usize, secret: &Secret) -> Option<Self> {
@@ -76,15 +81,22 @@ impl CookieSecret {
         if text.is_empty() {
             return None;
         }
-        let keyed = Hmac::new_from_slice(text.as_bytes()).ok()?;
+        let keyed = Hmac::<Sha256>::new_from_slice(text.as_bytes()).ok()?;
+        let full = keyed.clone().chain_update(FINGERPRINTED).finalize().into_bytes();
+        let fingerprint = *full.first_chunk()?;
         let shown = text.char_indices().rev().nth(2).map_or(0, |(start, _)| start);
         let redacted = format!("***{}", text.get(shown..).unwrap_or_default());
-        Some(Self { index, password: secret.clone(), keyed, redacted })
+        Some(Self { index, password: secret.clone(), keyed, fingerprint, redacted })
     }
 
     /// Position in the configured list.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// What tells this secret from any other without telling anything about it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// A fresh HMAC-SHA256 computation under this secret.

@@ -18,7 +18,7 @@ pub struct DataEnrichment {
 
 impl DataEnrichment {
     /// Reads `<hmac>:<payload>`. `None` unless there are exactly two non-empty parts.
-    pub(crate) fn from_cookie(cookie: &[u8], secrets: &Secrets) -> Option<Self> {
+    pub fn from_cookie(cookie: &[u8], secrets: &Secrets) -> Option<Self> {
         let mut parts = cookie.split(|&byte| byte == b':');
         let (hmac, payload) = (parts.next()?, parts.next()?);
         if hmac.is_empty() || payload.is_empty() || parts.next().is_some() {

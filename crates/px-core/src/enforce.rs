@@ -17,6 +17,7 @@ use crate::reason::{CallReason, FilterReason};
 use crate::request::Request;
 use crate::risk;
 use crate::telemetry;
+use crate::token_memory::TokenMemory;
 use crate::url::RequestUrl;
 use crate::visitor;
 
@@ -28,6 +29,7 @@ pub struct Worker {
 }
 
 /// Outcome of the first look at a request.
+#[expect(clippy::large_enum_variant, reason = "the usual one must cost no allocation")]
 pub enum Step<'r> {
     /// The module is not active for this request: nothing is done, nothing is sent.
     Inactive,
@@ -39,7 +41,7 @@ pub enum Step<'r> {
     Preflight,
     /// The Risk API decides: post [`Pending::risk_body`], then [`resume`].
     AskRisk(Box<Pending<'r>>),
-    Decided(Box<Verdict<'r>>),
+    Decided(Verdict<'r>),
 }
 
 /// A request that waits for the Risk API.
@@ -81,12 +83,13 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Looks at a request as it arrives (flow.md § 1, phases 0 to 8). `now` is the time in ms since the
-/// epoch, the start of processing.
+/// Looks at a request as it arrives (flow.md § 1, phases 0 to 8). `memory` knows the tokens that
+/// were authenticated before; `now` is the time in ms since the epoch, the start of processing.
 pub fn begin<'r>(
     request: &Request<'r>,
     policy: &Policy,
     worker: &mut Worker,
+    memory: &mut dyn TokenMemory<'r>,
     now: u64,
 ) -> Step<'r> {
     if !policy.is_active_for(request) {
@@ -97,7 +100,7 @@ pub fn begin<'r>(
     if let Some(route) = policy.first_party().route(&url) {
         return Step::FirstParty(route);
     }
-    if !policy.handles(url.path()) {
+    if !policy.handles(&url) {
         return Step::Inactive;
     }
     let client_ip = client_ip::extract(request, &options.ip_headers);
@@ -107,23 +110,21 @@ pub fn begin<'r>(
     if cors::passes_preflight(request, policy) {
         return Step::Preflight;
     }
-    let visitor =
-        visitor::read(request, client_ip, options, policy.secrets(), &mut worker.derivations, now);
+    let budget = &mut worker.derivations;
+    let visitor = visitor::read(request, client_ip, options, policy.secrets(), budget, memory, now);
     let facts = Facts {
         request: *request,
         client_ip,
         started: now,
-        mode: policy.mode_for(request, url.path()),
-        is_sensitive: policy.is_sensitive(url.path()),
+        mode: policy.mode_for(request, &url),
+        is_sensitive: policy.is_sensitive(&url),
         has_telemetry_command: telemetry::is_commanded(request, policy, now),
         url,
         visitor,
     };
     match facts.decide(policy) {
-        TokenDecision::Pass => Step::Decided(Box::new(Verdict::pass_by_token(facts))),
-        TokenDecision::Block(reason) => {
-            Step::Decided(Box::new(Verdict::block_by_token(facts, reason)))
-        }
+        TokenDecision::Pass => Step::Decided(Verdict::pass_by_token(facts)),
+        TokenDecision::Block(reason) => Step::Decided(Verdict::block_by_token(facts, reason)),
         TokenDecision::AskRisk(call_reason) => {
             let body = risk::body(&facts, &call_reason, policy, now);
             Step::AskRisk(Box::new(Pending { facts, call_reason, asked: now, body }))
@@ -176,6 +177,7 @@ mod tests {
     use crate::request::{Header, Tls};
     use crate::routes::RoutePattern;
     use crate::sample::{self, GOOD_COOKIE, HIGH_COOKIE, NOW, USER_AGENT, headers, policy};
+    use crate::token_memory::NoMemory;
 
     fn name_of(step: &Step<'_>) -> String {
         match step {
@@ -387,7 +389,7 @@ mod tests {
         assert_eq!(verdict.score.map(|score| score.to_string()).as_deref(), Some("100"));
         assert_eq!((&*verdict.block_action, verdict.uuid.as_deref()), ("b", Some("u")));
         assert_eq!(verdict.received_pxhd(), Some(("h", Some("d"))));
-        assert_eq!(verdict.data_enrichment().as_deref(), Some("{\"a\":1}"));
+        assert_eq!(verdict.data_enrichment(&policy).as_deref(), Some("{\"a\":1}"));
         assert!(verdict.telemetry_requested);
         assert_eq!(verdict.s2s_error.map(|error| error.message).as_deref(), Some("m"));
 
@@ -395,7 +397,7 @@ mod tests {
             "telemetry_requested":"","message":"m"}"#;
         let verdict = sample::verdict(&request, &policy, body);
         assert!(verdict.uuid.is_none() && verdict.received_pxhd().is_none());
-        assert!(verdict.data_enrichment().is_none() && !verdict.telemetry_requested);
+        assert!(verdict.data_enrichment(&policy).is_none() && !verdict.telemetry_requested);
     }
 
     #[test]
@@ -493,14 +495,14 @@ mod tests {
                 ..sample::request(&headers)
             };
             for policy in &policies {
-                let verdict = match begin(&request, policy, &mut worker, NOW) {
+                let verdict = match begin(&request, policy, &mut worker, &mut NoMemory, NOW) {
                     Step::AskRisk(pending) => {
                         serde_json::from_slice::<Value>(pending.risk_body()).expect("JSON");
                         let body = br#"{"status":0,"score":100,"uuid":"</script>"}"#;
                         let answer = Outcome::Answer { status: 200, body };
                         resume(*pending, answer, policy, NOW)
                     }
-                    Step::Decided(verdict) => *verdict,
+                    Step::Decided(verdict) => verdict,
                     _ => continue,
                 };
                 let mut activity = Vec::new();

@@ -8,12 +8,11 @@ mod network;
 pub use network::Network;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use crate::policy::{Options, PolicyError};
 use crate::reason::FilterReason;
-use crate::request::Request;
-use crate::routes::{Expressions, RegexPattern, RoutePattern, Routes, Suffixes};
+use crate::request::{self, Header, Request};
+use crate::routes::{Expressions, RegexPattern, RoutePattern, Routes, Suffixes, Texts};
 use crate::url::RequestUrl;
 use crate::visitor;
 use network::Networks;
@@ -23,18 +22,18 @@ use network::Networks;
 pub(crate) struct Filters {
     strict: bool,
     /// With their leading dot.
-    extensions: HashSet<String>,
+    extensions: Texts,
     routes: Routes,
     whole_path: Expressions,
     suffixes: Suffixes,
-    methods: HashSet<String>,
+    methods: Texts,
     user_agent: Routes,
     user_agent_parts: Expressions,
     user_agent_max_length: usize,
     networks: Networks,
     domains: Expressions,
-    hosts: HashSet<String>,
-    /// Name and exact value.
+    hosts: Texts,
+    /// Name in lower case and exact value, sorted.
     headers: Vec<(String, String)>,
 }
 
@@ -56,7 +55,7 @@ impl Filters {
             networks: Networks::new(&options.filter_by_ip),
             domains: domains(&options.filter_by_domain).map_err(invalid("filter_by_domain"))?,
             hosts: options.whitelist_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-            headers: options.filter_by_header.clone(),
+            headers: headers(&options.filter_by_header),
         })
     }
 
@@ -67,16 +66,23 @@ impl Filters {
         url: &RequestUrl<'_>,
         client_ip: &str,
     ) -> Option<FilterReason> {
-        let filters: [(FilterReason, &dyn Fn() -> bool); 7] = [
-            (FilterReason::Extension, &|| self.passes_extension(request, url)),
-            (FilterReason::Route, &|| self.passes_route(url)),
-            (FilterReason::HttpMethod, &|| self.passes_method(request)),
-            (FilterReason::UserAgent, &|| self.passes_user_agent(request)),
-            (FilterReason::Ip, &|| self.networks.contain(client_ip, request.peer_ip)),
-            (FilterReason::Domain, &|| self.passes_host(url)),
-            (FilterReason::Header, &|| self.passes_header(request)),
-        ];
-        filters.iter().find(|(_, passes)| passes()).map(|(reason, _)| *reason)
+        if self.passes_extension(request, url) {
+            Some(FilterReason::Extension)
+        } else if self.passes_route(url) {
+            Some(FilterReason::Route)
+        } else if self.passes_method(request) {
+            Some(FilterReason::HttpMethod)
+        } else if self.passes_user_agent(request) {
+            Some(FilterReason::UserAgent)
+        } else if self.networks.contain(client_ip, request.peer_ip) {
+            Some(FilterReason::Ip)
+        } else if self.passes_host(url) {
+            Some(FilterReason::Domain)
+        } else if self.passes_header(request) {
+            Some(FilterReason::Header)
+        } else {
+            None
+        }
     }
 
     fn passes_extension(&self, request: &Request<'_>, url: &RequestUrl<'_>) -> bool {
@@ -111,20 +117,28 @@ impl Filters {
             return false;
         }
         let received = visitor::user_agent(request, self.user_agent_max_length);
-        let user_agent = String::from_utf8_lossy(received);
+        let user_agent = request::text(received);
         !user_agent.is_empty()
             && (self.user_agent.matches(&user_agent)
                 || self.user_agent_parts.is_found_in(&user_agent))
     }
 
     fn passes_host(&self, url: &RequestUrl<'_>) -> bool {
+        if self.hosts.is_empty() && self.domains.is_empty() {
+            return false;
+        }
         self.hosts.contains(url.host()) || self.domains.is_found_in(url.host())
     }
 
     fn passes_header(&self, request: &Request<'_>) -> bool {
-        self.headers.iter().any(|(name, value)| {
-            request.header_values(name).any(|received| received == value.as_bytes())
-        })
+        let is_listed = |header: &Header<'_>| {
+            let place = self.headers.binary_search_by(|(name, value)| {
+                let received = header.name.iter().map(u8::to_ascii_lowercase);
+                name.bytes().cmp(received).then_with(|| value.as_bytes().cmp(header.value))
+            });
+            place.is_ok()
+        };
+        !self.headers.is_empty() && request.headers.iter().any(is_listed)
     }
 }
 
@@ -148,6 +162,13 @@ fn domains(patterns: &[RegexPattern]) -> Result<Expressions, String> {
     Expressions::new(ignoring_case.iter().map(Cow::as_ref))
 }
 
+fn headers(listed: &[(String, String)]) -> Vec<(String, String)> {
+    let lower_case = |(name, value): &(String, String)| (name.to_ascii_lowercase(), value.clone());
+    let mut headers: Vec<_> = listed.iter().map(lower_case).collect();
+    headers.sort_unstable();
+    headers
+}
+
 fn with_dot(extension: &str) -> Option<String> {
     let bare = extension.strip_prefix('.').unwrap_or(extension);
     (!bare.is_empty()).then(|| format!(".{bare}"))
@@ -156,9 +177,10 @@ fn with_dot(extension: &str) -> Option<String> {
 /// Extension of the last segment with its dot. A segment that is only an extension (`.css`) or ends
 /// in a dot has none.
 fn extension(path: &str) -> Option<&str> {
-    let segment = path.rsplit('/').next()?;
-    let dot = segment.rfind('.').filter(|&dot| dot != 0)?;
-    segment.get(dot..).filter(|extension| extension.len() > 1)
+    let at = path.bytes().rposition(|byte| matches!(byte, b'.' | b'/'))?;
+    let (before, extension) = path.split_at_checked(at)?;
+    let begins_segment = before.is_empty() || before.ends_with('/');
+    (extension.starts_with('.') && extension.len() > 1 && !begins_segment).then_some(extension)
 }
 
 /// Whether the origin must see the end of this path, as received, the way the filters do. Origins
@@ -173,15 +195,11 @@ fn ends_plainly(raw_path: &str) -> bool {
             ENCODED_SYNTAX.iter().any(|syntax| digits.eq_ignore_ascii_case(syntax))
         })
     };
-    let is_dot_segment = |segment: &str| {
-        matches!(segment.len(), 1..=6)
-            && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
-    };
     let last = raw_path.rsplit('/').next().unwrap_or_default();
     !last.is_empty()
         && !last.bytes().any(is_syntax)
         && !last.split('%').skip(1).any(hides_syntax)
-        && !raw_path.split(['/', '\\']).any(is_dot_segment)
+        && !raw_path.split(['/', '\\']).any(RequestUrl::is_dot_segment)
 }
 
 fn invalid(option: &'static str) -> impl Fn(String) -> PolicyError {
@@ -191,7 +209,7 @@ fn invalid(option: &'static str) -> impl Fn(String) -> PolicyError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Header, Tls};
+    use crate::request::Tls;
     use crate::sample::headers;
 
     fn first_match(

@@ -16,6 +16,7 @@ use crate::first_party::Paths;
 use crate::reason::ModuleMode;
 use crate::request::Request;
 use crate::routes::{RoutePattern, Routes, Suffixes};
+use crate::url::RequestUrl;
 
 /// A text that must never reach a log, a dump or a debug print.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -153,22 +154,22 @@ impl Policy {
         *enabled || has_header_with_one(request, active_header_name)
     }
 
-    /// Whether requests for `path` are handled: not outside the enabled routes, and with blocking on
+    /// Whether requests for `url` are handled: not outside the enabled routes, and with blocking on
     /// not outside the enforced routes (DECISIONS 6).
-    pub(crate) fn handles(&self, path: &str) -> bool {
+    pub(crate) fn handles(&self, url: &RequestUrl<'_>) -> bool {
         let only_enforced = self.options.module_mode == ModuleMode::ActiveBlocking
             && self.options.enforced_routes_exclusive
             && !self.enforced_routes.is_empty();
-        (self.enabled_routes.is_empty() || self.enabled_routes.matches(path))
-            && (!only_enforced || self.enforced_routes.matches(path))
+        (self.enabled_routes.is_empty() || self.may_be_in(&self.enabled_routes, url))
+            && (!only_enforced || self.may_be_in(&self.enforced_routes, url))
     }
 
-    /// Whether a block verdict on `request` for `path` blocks, or is only reported (flow.md § 5).
-    pub(crate) fn mode_for(&self, request: &Request<'_>, path: &str) -> ModuleMode {
-        let would_be_monitored =
-            self.options.module_mode == ModuleMode::Monitor || self.monitored_routes.matches(path);
+    /// Whether a block verdict on `request` for `url` blocks, or is only reported (flow.md § 5).
+    pub(crate) fn mode_for(&self, request: &Request<'_>, url: &RequestUrl<'_>) -> ModuleMode {
+        let would_be_monitored = self.options.module_mode == ModuleMode::Monitor
+            || self.monitored_routes.matches(url.path());
         if would_be_monitored
-            && !self.enforced_routes.matches(path)
+            && !self.may_be_in(&self.enforced_routes, url)
             && !has_header_with_one(request, &self.options.bypass_monitor_header)
         {
             ModuleMode::Monitor
@@ -177,9 +178,21 @@ impl Policy {
         }
     }
 
-    /// Whether the Risk API is asked for `path` even if the token is good.
-    pub(crate) fn is_sensitive(&self, path: &str) -> bool {
-        self.sensitive_routes.matches(path) || self.sensitive_suffixes.matches(path)
+    /// Whether the Risk API is asked for `url` even if the token is good.
+    pub(crate) fn is_sensitive(&self, url: &RequestUrl<'_>) -> bool {
+        let suffixes = &self.sensitive_suffixes;
+        self.may_be_in(&self.sensitive_routes, url)
+            || suffixes.matches(url.path())
+            || (self.options.filter_strict && url.has_reading(|path| suffixes.matches(path)))
+    }
+
+    /// Whether `url` is on one of these routes, or is to an origin: nobody gets around a rule that
+    /// makes the module stricter by writing the path otherwise (DECISIONS 8).
+    fn may_be_in(&self, routes: &Routes, url: &RequestUrl<'_>) -> bool {
+        routes.matches(url.path())
+            || (self.options.filter_strict
+                && !routes.is_empty()
+                && url.has_reading(|path| routes.matches(path)))
     }
 
     /// Whether the header `name` (any case) must not be reported.
@@ -245,6 +258,38 @@ mod tests {
         vec![RoutePattern::Prefix(text.to_owned())]
     }
 
+    fn url(target: &str) -> RequestUrl<'_> {
+        RequestUrl::new(&Request { target: target.as_bytes(), ..sample::request(&[]) }, false)
+    }
+
+    #[test]
+    fn a_path_written_otherwise_is_no_way_around_a_stricter_rule() {
+        for strict in [true, false] {
+            let policy = sample::policy(|options| {
+                options.filter_strict = strict;
+                options.module_mode = ModuleMode::Monitor;
+                options.enabled_routes = prefix("/on");
+                options.enforced_routes = prefix("/on/enforced");
+                options.sensitive_routes_suffix = vec!["/login".to_owned()];
+            });
+            let request = sample::request(&[]);
+            for path in ["/%6fn/%65nforced/login;x", "/on%2fenforced%2flogin%3by"] {
+                let url = url(path);
+                assert_eq!(policy.handles(&url), strict || path.starts_with("/on"), "{path}");
+                let enforced = policy.mode_for(&request, &url) == ModuleMode::ActiveBlocking;
+                assert_eq!(enforced, strict, "{path}");
+                assert_eq!(policy.is_sensitive(&url), strict, "{path}");
+            }
+            // Less strict it makes nobody.
+            let policy = sample::policy(|options| {
+                options.filter_strict = strict;
+                options.module_mode = ModuleMode::ActiveBlocking;
+                options.monitored_routes = prefix("/m");
+            });
+            assert_eq!(policy.mode_for(&request, &url("/%6d")), ModuleMode::ActiveBlocking);
+        }
+    }
+
     #[test]
     fn options_that_cannot_work_are_refused_by_name() {
         type Change = fn(&mut Options);
@@ -303,8 +348,8 @@ mod tests {
                 options.enforced_routes_exclusive = exclusive;
                 options.enforced_routes = prefix("/enforced");
             });
-            assert_eq!(policy.handles(path), handled, "{mode:?} {exclusive} {path}");
-            assert_eq!(policy.mode_for(&sample::request(&[]), path), judged);
+            assert_eq!(policy.handles(&url(path)), handled, "{mode:?} {exclusive} {path}");
+            assert_eq!(policy.mode_for(&sample::request(&[]), &url(path)), judged);
         }
     }
 
@@ -330,11 +375,15 @@ mod tests {
                 options.enforced_routes = prefix("/m/e");
                 options.enforced_routes_exclusive = false;
             });
-            assert_eq!(policy.mode_for(&request, path), expected, "{mode:?} {path} {header:?}");
+            assert_eq!(
+                policy.mode_for(&request, &url(path)),
+                expected,
+                "{mode:?} {path} {header:?}"
+            );
 
             // Without a configured name no header bypasses, not even one without a name.
             let nameless = sample::policy(|options| options.module_mode = Monitor);
-            assert_eq!(nameless.mode_for(&request, path), Monitor);
+            assert_eq!(nameless.mode_for(&request, &url(path)), Monitor);
         }
     }
 
@@ -357,7 +406,7 @@ mod tests {
             ("/a/enforced/regex2", false),
             ("/odd", false),
         ] {
-            assert_eq!(policy.is_sensitive(path), sensitive, "{path}");
+            assert_eq!(policy.is_sensitive(&url(path)), sensitive, "{path}");
         }
     }
 }

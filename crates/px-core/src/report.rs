@@ -4,147 +4,119 @@
 //! Source: risk-api.md §§ 3.1 and 3.2, activities.md § 4.1. Everything is borrowed and written
 //! straight into the body.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 
-use serde::ser::SerializeSeq as _;
-use serde::{Serialize, Serializer};
-
+use crate::cookies;
 use crate::facts::Facts;
-use crate::json::{LowerCase, Text};
+use crate::json::{List, Object};
 use crate::policy::Policy;
-use crate::reason::{CookieOrigin, ModuleMode, VidSource};
 use crate::request::Header;
 use crate::visitor::TokenState;
 
-/// Fields that `additional` and `details` have in common. What is missing is left out, never null.
-#[derive(Serialize)]
-pub(crate) struct Report<'a, Url: Serialize> {
-    module_version: &'a str,
-    risk_mode: ModuleMode,
-    request_id: &'a str,
-    cookie_origin: CookieOrigin,
-    enforcer_start_time: u64,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    http_version: &'a str,
-    http_method: Text<'a>,
-    request_cookie_names: &'a [Cow<'a, str>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    raw_url: Option<Url>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    enforcer_vid_source: Option<VidSource>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    orig_cookie_vid: Option<&'a str>,
-    is_sensitive_route: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    px_cookie: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    px_cookie_hmac: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    px_orig_cookie: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    used_cookie_secret: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    original_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    px_decoded_original_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    original_token_error: Option<&'static str>,
-    #[serde(skip_serializing_if = "Text::is_empty")]
-    tls_protocol: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_empty")]
-    tls_cipher: Text<'a>,
-    #[serde(skip_serializing_if = "Text::is_empty")]
-    tls_server: Text<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cross_tab_session: Option<&'a str>,
-}
-
-/// The report on `facts`.
-pub(crate) fn report<'a>(facts: &'a Facts<'_>, policy: &'a Policy) -> Report<'a, impl Serialize> {
+/// Writes the fields that `additional` and `details` have in common. What is missing is left out,
+/// never null.
+pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy) {
     let Facts { request, visitor, url, .. } = facts;
-    let (px_cookie, px_cookie_hmac, px_orig_cookie) = match &visitor.token {
-        TokenState::None | TokenState::MobileError(_) => (None, None, None),
-        TokenState::Successful(token) => (Some(&*token.payload), Some(&*token.hmac), None),
-        TokenState::DecryptionFailed(text) | TokenState::ValidationFailed(text) => {
-            (None, None, Some(&**text))
-        }
-    };
-    let original_token = visitor.original_token.as_ref();
-    Report {
-        module_version: &policy.options().module_version,
-        risk_mode: facts.mode,
-        request_id: request.request_id,
-        cookie_origin: visitor.origin,
-        enforcer_start_time: facts.started,
-        http_version: request.http_version,
-        http_method: Text(request.method),
-        request_cookie_names: &visitor.cookie_names,
-        raw_url: url.is_changed().then(|| url.raw()),
-        enforcer_vid_source: visitor.vid.as_ref().map(|vid| vid.source),
-        orig_cookie_vid: visitor.orig_cookie_vid.as_deref(),
-        is_sensitive_route: facts.is_sensitive,
-        px_cookie,
-        px_cookie_hmac,
-        px_orig_cookie,
-        used_cookie_secret: visitor.used_secret.and_then(|at| policy.secrets().redacted(at)),
-        original_token: original_token.map(|token| &*token.text),
-        px_decoded_original_token: original_token.and_then(|token| token.decoded()),
-        original_token_error: original_token.and_then(|token| token.error()),
-        tls_protocol: Text(request.tls.protocol),
-        tls_cipher: Text(request.tls.cipher),
-        tls_server: Text(request.tls.server_name),
-        cross_tab_session: visitor.cross_tab_session.as_deref(),
+    report.text("module_version", &policy.options().module_version);
+    report.text("risk_mode", facts.mode.as_str());
+    report.text("request_id", request.request_id);
+    report.text("cookie_origin", visitor.origin.as_str());
+    report.number("enforcer_start_time", facts.started);
+    report.text_if_any("http_version", request.http_version);
+    report.text("http_method", request.method);
+    report.list("request_cookie_names", |list| {
+        cookies::for_each_name(request, &policy.options().custom_cookie_header, |name| {
+            list.text(name);
+        });
+    });
+    if url.is_changed() {
+        report.joined_text("raw_url", url.raw().parts());
     }
+    report
+        .optional_text("enforcer_vid_source", visitor.vid.as_ref().map(|vid| vid.source.as_str()));
+    report.optional_text("orig_cookie_vid", visitor.orig_cookie_vid.as_deref());
+    report.flag("is_sensitive_route", facts.is_sensitive);
+    write_tokens(report, facts, policy);
+    report.text_if_any("tls_protocol", request.tls.protocol);
+    report.text_if_any("tls_cipher", request.tls.cipher);
+    report.text_if_any("tls_server", request.tls.server_name);
+    report.optional_text("cross_tab_session", visitor.cross_tab_session.as_deref());
 }
 
-/// Request headers as they are reported: one entry per value, those of a repeated header together
-/// at the place of the first, names in lower case, sensitive ones left out (risk-api.md § 3.1).
-pub(crate) struct Headers<'a> {
-    pub(crate) headers: &'a [Header<'a>],
-    pub(crate) policy: &'a Policy,
+fn write_tokens(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy) {
+    let visitor = &facts.visitor;
+    match &visitor.token {
+        TokenState::None | TokenState::MobileError(_) => {}
+        TokenState::Successful(token) => {
+            report.text("px_cookie", &*token.payload);
+            report.text("px_cookie_hmac", &*token.hmac);
+        }
+        TokenState::DecryptionFailed(text) | TokenState::ValidationFailed(text) => {
+            report.text("px_orig_cookie", &**text);
+        }
+    }
+    let used_secret = visitor.used_secret.and_then(|index| policy.secrets().redacted(index));
+    report.optional_text("used_cookie_secret", used_secret);
+    if let Some(original) = &visitor.original_token {
+        report.text("original_token", &*original.text);
+        report.optional_text("px_decoded_original_token", original.decoded());
+        report.optional_text("original_token_error", original.error());
+    }
 }
 
 /// Bytes of names and values that are reported at most; what comes after is left out. nginx's own
 /// limits stay far below it unless the operator raised them, and a report must stay postable.
 const MAX_HEADER_BYTES: usize = 256 << 10;
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    name: LowerCase<'a>,
-    value: Text<'a>,
+/// Writes request headers as they are reported: one entry per value, those of a repeated header
+/// together at the place of the first, names in lower case, sensitive ones left out (risk-api.md
+/// § 3.1).
+pub(crate) fn write_headers(list: &mut List<'_>, headers: &[Header<'_>], policy: &Policy) {
+    let mut room = Some(MAX_HEADER_BYTES);
+    for_each_in_groups(headers, |header| {
+        if room.is_none() || policy.is_sensitive_header(header.name) {
+            return;
+        }
+        room = room.and_then(|room| room.checked_sub(header.name.len() + header.value.len()));
+        if room.is_some() {
+            list.object(|entry| {
+                entry.text_in_lower_case("name", header.name);
+                entry.text("value", header.value);
+            });
+        }
+    });
 }
 
-impl Serialize for Headers<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(None)?;
-        let mut room = MAX_HEADER_BYTES;
-        for header in grouped(self.headers) {
-            if self.policy.is_sensitive_header(header.name) {
-                continue;
-            }
-            let Some(left) = room.checked_sub(header.name.len() + header.value.len()) else {
-                break;
-            };
-            room = left;
-            let entry = Entry { name: LowerCase(header.name), value: Text(header.value) };
-            list.serialize_element(&entry)?;
+/// Up to this many headers, comparing with each is cheaper than a table.
+const FEW_HEADERS: usize = 32;
+
+/// Visits the headers in order of arrival, those of equal name together with the first of them.
+fn for_each_in_groups(headers: &[Header<'_>], mut visit: impl FnMut(&Header<'_>)) {
+    if headers.len() > FEW_HEADERS {
+        return in_groups(headers).into_iter().for_each(visit);
+    }
+    let mut rest = headers;
+    while let Some((header, after)) = rest.split_first() {
+        let before = headers.get(..headers.len() - rest.len()).unwrap_or_default();
+        let same_name = |other: &&Header<'_>| other.name.eq_ignore_ascii_case(header.name);
+        if !before.iter().any(|other| same_name(&other)) {
+            visit(header);
+            after.iter().filter(same_name).for_each(&mut visit);
         }
-        list.end()
+        rest = after;
     }
 }
 
-/// The headers in order of arrival, those of equal name moved to the first of them.
-fn grouped<'a>(headers: &'a [Header<'a>]) -> Vec<&'a Header<'a>> {
-    let lower_case = |header: &Header<'_>| header.name.to_ascii_lowercase();
-    let mut by_name: Vec<(usize, &Header<'_>)> = headers.iter().enumerate().collect();
-    // Stable: within a name the order of arrival stays.
-    by_name.sort_by_cached_key(|(_, header)| lower_case(header));
-    let same_name = |one: &(usize, &Header<'_>), other: &(usize, &Header<'_>)| {
-        one.1.name.eq_ignore_ascii_case(other.1.name)
+/// The same for any number of headers: linear, however many a hostile client sends.
+fn in_groups<'a>(headers: &'a [Header<'a>]) -> Vec<&'a Header<'a>> {
+    let mut first_places: HashMap<Vec<u8>, usize> = HashMap::with_capacity(headers.len());
+    let mut first_place = |(place, header): (usize, &'a Header<'a>)| {
+        (*first_places.entry(header.name.to_ascii_lowercase()).or_insert(place), header)
     };
-    let mut groups: Vec<_> = by_name.chunk_by(same_name).collect();
-    groups.sort_by_key(|group| group.first().map(|(place, _)| *place));
-    groups.into_iter().flatten().map(|(_, header)| *header).collect()
+    let mut placed: Vec<_> = headers.iter().enumerate().map(&mut first_place).collect();
+    // Stable: within a name the order of arrival stays.
+    placed.sort_by_key(|(first, _)| *first);
+    placed.into_iter().map(|(_, header)| header).collect()
 }
 
 #[cfg(test)]
@@ -160,8 +132,11 @@ mod tests {
         });
         let headers = headers(list);
         let mut out = Vec::new();
-        crate::json::write(&Headers { headers: &headers, policy: &policy }, &mut out);
-        serde_json::from_slice(&out).expect("JSON")
+        crate::json::object(&mut out, |object| {
+            object.list("headers", |list| write_headers(list, &headers, &policy));
+        });
+        let mut json: Value = serde_json::from_slice(&out).expect("JSON");
+        json["headers"].take()
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the enforcer may see of a client request: borrowed slices, nothing copied.
 
+use std::borrow::Cow;
+
 /// One header line as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'r> {
@@ -60,4 +62,10 @@ impl<'r> Request<'r> {
             .find(|h| !h.value.is_empty() && h.name.eq_ignore_ascii_case(name))
             .map(|h| h.value)
     }
+}
+
+/// Bytes of a request as text; what is not UTF-8 becomes U+FFFD. The library's own function reads
+/// byte by byte where nearly all text is ASCII.
+pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }

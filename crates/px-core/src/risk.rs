@@ -3,14 +3,13 @@
 //! Source: risk-api.md §§ 3, 5 and 6. An answer is data from outside: whatever is wrong with it, the
 //! request passes, and the report says why.
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::facts::Facts;
 use crate::json;
 use crate::policy::{Policy, TokenVersion};
 use crate::reason::{CallReason, S2sErrorReason};
-use crate::report::{self, Headers, Report};
+use crate::report;
 use crate::score::Score;
 use crate::token::json_text::is_truthy;
 
@@ -51,51 +50,25 @@ pub(crate) fn body(
     now: u64,
 ) -> Vec<u8> {
     let payload = facts.visitor.payload();
-    let body = Body {
-        vid: facts.vid(),
-        client_uuid: payload.and_then(|token| token.uuid.as_deref()),
-        pxhd: facts.visitor.pxhd.as_deref(),
-        request: RequestPart {
-            socket_ip: facts.client_ip,
-            headers: Headers { headers: facts.request.headers, policy },
-            url: facts.url.normalised(),
-        },
-        additional: Additional {
-            s2s_call_reason: call_reason,
-            risk_start_time: now,
-            report: report::report(facts, policy),
-        },
-    };
-    let mut out = Vec::with_capacity(2048);
-    json::write(&body, &mut out);
+    let mut out = Vec::with_capacity(4096);
+    json::object(&mut out, |body| {
+        body.optional_text("vid", facts.vid());
+        body.optional_text("client_uuid", payload.and_then(|token| token.uuid.as_deref()));
+        body.optional_text("pxhd", facts.visitor.pxhd.as_deref());
+        body.object("request", |request| {
+            request.text("socket_ip", facts.client_ip);
+            request.list("headers", |list| {
+                report::write_headers(list, facts.request.headers, policy);
+            });
+            request.joined_text("url", facts.url.normalised().parts());
+        });
+        body.object("additional", |additional| {
+            additional.text("s2s_call_reason", call_reason.as_str().as_bytes());
+            additional.number("risk_start_time", now);
+            report::write(additional, facts, policy);
+        });
+    });
     out
-}
-
-#[derive(Serialize)]
-struct Body<'a, Url: Serialize, RawUrl: Serialize> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_uuid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pxhd: Option<&'a str>,
-    request: RequestPart<'a, Url>,
-    additional: Additional<'a, RawUrl>,
-}
-
-#[derive(Serialize)]
-struct RequestPart<'a, Url: Serialize> {
-    socket_ip: &'a str,
-    headers: Headers<'a>,
-    url: Url,
-}
-
-#[derive(Serialize)]
-struct Additional<'a, RawUrl: Serialize> {
-    s2s_call_reason: &'a CallReason<'a>,
-    risk_start_time: u64,
-    #[serde(flatten)]
-    report: Report<'a, RawUrl>,
 }
 
 /// What an answer says, and whether it decides (risk-api.md § 5).

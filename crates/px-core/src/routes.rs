@@ -12,6 +12,7 @@ pub(crate) use expression::Expressions;
 pub use expression::RegexPattern;
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 /// One value of a ROUTES list.
 #[derive(Clone, Debug)]
@@ -59,11 +60,15 @@ impl RoutePattern {
     }
 }
 
+/// Texts of which one may be another text. Operators choose them, so that they need no protection
+/// from collisions, and are hashed alike in every run.
+pub(crate) type Texts = HashSet<String, BuildHasherDefault<DefaultHasher>>;
+
 /// A list of patterns of which any may match. Its cost does not grow with the list's length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
     prefixes: Prefixes,
-    exact: HashSet<String>,
+    exact: Texts,
     expressions: Expressions,
 }
 
@@ -71,7 +76,7 @@ impl Routes {
     /// The error is a phrase for the operator.
     pub(crate) fn new(patterns: &[RoutePattern]) -> Result<Self, String> {
         let mut prefixes = Vec::new();
-        let mut exact = HashSet::new();
+        let mut exact = Texts::default();
         let mut expressions = Vec::new();
         for pattern in patterns {
             match pattern {

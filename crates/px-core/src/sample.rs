@@ -4,6 +4,7 @@ use crate::enforce::{self, Outcome, Pending, Step, Verdict, Worker};
 use crate::policy::{Options, Policy, Secret};
 use crate::reason::ModuleMode;
 use crate::request::{Header, Request, Tls};
+use crate::token_memory::NoMemory;
 
 /// The clock of the tests, ms since the epoch.
 pub(crate) const NOW: u64 = 1_750_000_000_000;
@@ -65,7 +66,7 @@ pub(crate) fn request<'r>(headers: &'r [Header<'r>]) -> Request<'r> {
 }
 
 pub(crate) fn begin<'r>(request: &Request<'r>, policy: &Policy) -> Step<'r> {
-    enforce::begin(request, policy, &mut Worker::default(), NOW)
+    enforce::begin(request, policy, &mut Worker::default(), &mut NoMemory, NOW)
 }
 
 /// The request must lead to the Risk API.

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 use crate::crypto::{Budget, Secrets};
 use crate::policy::Options;
+use crate::request;
 use crate::score::Score;
+use crate::token_memory::{Key, TokenMemory};
 use crate::url::percent;
 
 pub(crate) mod json_text;
@@ -15,11 +17,13 @@ pub(crate) mod json_text;
 pub(crate) mod minted;
 pub(crate) mod mobile;
 mod payload;
+mod remembered;
 mod v1;
 mod v2;
 mod v3;
 
 pub use mobile::{OriginalToken, OriginalTokenState};
+use remembered::Proof;
 
 /// Form of a risk token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +43,17 @@ pub struct Token<'r> {
     pub version: Version,
     pub score: Score,
     /// Block action as received; `None` if empty, and in versions that carry none.
-    pub action: Option<String>,
+    pub action: Option<Cow<'r, str>>,
     /// UUID of the risk decision, not empty. In v3 any text.
-    pub uuid: Option<String>,
+    pub uuid: Option<Cow<'r, str>>,
     /// Visitor id, not empty. In v3 any text.
-    pub vid: Option<String>,
+    pub vid: Option<Cow<'r, str>>,
     /// Expiry (`t`), Unix milliseconds; any JSON number.
     pub expires_ms: f64,
     /// Hype sale approval.
     pub cpa: bool,
     /// The payload as compact JSON, reported as `px_cookie` (§ 4.6).
-    pub payload: String,
+    pub payload: Cow<'r, str>,
     /// Reported as `px_cookie_hmac`.
     pub hmac: Cow<'r, str>,
     /// Index of the secret that decrypted it; v3 only.
@@ -77,10 +81,12 @@ impl Token<'_> {
     pub fn expiry_text(&self) -> String {
         json_text::number(self.expires_ms)
     }
+}
 
-    fn into_owned(self) -> Token<'static> {
-        Token { hmac: Cow::Owned(self.hmac.into_owned()), ..self }
-    }
+/// A token that passed its checks, and what authenticated it, if that is worth remembering.
+struct Checked {
+    token: Token<'static>,
+    proof: Option<Proof>,
 }
 
 /// Why a text is no valid token.
@@ -104,57 +110,105 @@ pub(crate) enum Client<'a> {
     Mobile { ip: &'a str },
 }
 
-/// What it takes to judge a token.
-pub(crate) struct Verifier<'a> {
+impl<'a> Client<'a> {
+    fn is_mobile(&self) -> bool {
+        matches!(self, Self::Mobile { .. })
+    }
+
+    /// Apps sign none.
+    fn user_agent(&self) -> &'a [u8] {
+        match self {
+            Self::Web { user_agent, .. } => user_agent,
+            Self::Mobile { .. } => b"",
+        }
+    }
+
+    fn ip(&self) -> &'a str {
+        match self {
+            Self::Web { ip, .. } | Self::Mobile { ip } => ip,
+        }
+    }
+}
+
+/// What it takes to judge a token of a request that lives for `'r`.
+pub(crate) struct Verifier<'a, 'r> {
     pub(crate) options: &'a Options,
     pub(crate) secrets: &'a Secrets,
     pub(crate) client: Client<'a>,
     pub(crate) budget: &'a mut Budget,
+    pub(crate) memory: &'a mut dyn TokenMemory<'r>,
     pub(crate) now_ms: u64,
 }
 
-impl Verifier<'_> {
-    /// Checks the token of a cookie. One that does not split into its parts may have been
-    /// percent-encoded on its way, and gets a second chance (DECISIONS 10).
-    pub(crate) fn verify_cookie<'t>(
+impl<'r> Verifier<'_, 'r> {
+    /// Checks the token of a cookie completely, but for expiry and score. One that does not split
+    /// into its parts may have been percent-encoded on its way, and gets a second chance
+    /// (DECISIONS 10).
+    pub(crate) fn verify_cookie(
         &mut self,
         version: Version,
-        text: &Cow<'t, str>,
-    ) -> Result<Token<'t>, Failure> {
-        if !version.has_all_parts(text)
-            && self.is_within_length(text)
-            && let Some(decoded) = percent_decode(text)
-        {
-            return self.verify(version, &decoded).map(Token::into_owned);
-        }
-        self.verify_header(version, text)
+        value: &'r [u8],
+    ) -> Result<Token<'r>, Failure> {
+        self.recall_or(version, value, |verifier, text| {
+            if !version.has_all_parts(text)
+                && verifier.is_within_length(text)
+                && let Some(decoded) = percent_decode(text)
+            {
+                return verifier.check(version, &decoded);
+            }
+            verifier.check(version, text)
+        })
     }
 
-    /// Checks the token of a mobile header, verbatim.
-    pub(crate) fn verify_header<'t>(
+    /// Checks the token of a mobile header, verbatim and completely, but for expiry and score.
+    pub(crate) fn verify_header(
         &mut self,
         version: Version,
-        text: &Cow<'t, str>,
-    ) -> Result<Token<'t>, Failure> {
-        match text {
-            Cow::Borrowed(text) => self.verify(version, text),
-            Cow::Owned(text) => self.verify(version, text).map(Token::into_owned),
-        }
+        value: &'r [u8],
+    ) -> Result<Token<'r>, Failure> {
+        self.recall_or(version, value, |verifier, text| verifier.check(version, text))
     }
 
-    /// Checks a token text completely, but for expiry and score.
-    pub(crate) fn verify<'t>(
+    /// The token as the memory knows it, else as `check` finds it, which is then remembered.
+    fn recall_or(
         &mut self,
         version: Version,
-        text: &'t str,
-    ) -> Result<Token<'t>, Failure> {
+        value: &'r [u8],
+        check: impl Fn(&mut Self, &str) -> Result<Checked, Failure>,
+    ) -> Result<Token<'r>, Failure> {
+        if let Some(token) = self.recall(version, value) {
+            return Ok(token);
+        }
+        let Checked { token, proof } = check(self, &request::text(value))?;
+        if let Some(proof) = proof {
+            remembered::store(self.memory, value, &token, &proof, &self.client);
+        }
+        Ok(token)
+    }
+
+    /// Version 2 is not remembered: it costs no key derivation.
+    fn recall(&mut self, version: Version, value: &[u8]) -> Option<Token<'r>> {
+        if version == Version::V2 || value.len() > self.options.risk_cookie_max_length {
+            return None;
+        }
+        self.secrets.iter().find_map(|secret| {
+            let key = Key { secret: secret.fingerprint(), token: value };
+            let entry = self.memory.find(&key)?;
+            let token = remembered::recognise(entry, version, &self.client, self.options)?;
+            let used_secret = (version == Version::V3).then_some(secret.index());
+            Some(Token { used_secret, ..token })
+        })
+    }
+
+    /// Checks a token text, whatever the memory knows.
+    fn check(&mut self, version: Version, text: &str) -> Result<Checked, Failure> {
         if !self.is_within_length(text) {
             return Err(Failure::Decryption);
         }
         match version {
-            Version::V1 => v1::verify(text, self),
-            Version::V2 => v2::verify(text, self),
-            Version::V3 => v3::verify(text, self),
+            Version::V1 => v1::check(text, self),
+            Version::V2 => v2::check(text, self),
+            Version::V3 => v3::check(text, self),
         }
     }
 
@@ -189,13 +243,16 @@ fn percent_decode(text: &str) -> Option<String> {
 
 /// Whether the text is a UUID as visitor ids are: lower case, versions 1 to 5 (§ 7).
 pub(crate) fn is_uuid(text: &[u8]) -> bool {
-    text.len() == 36
-        && text.iter().enumerate().all(|(position, byte)| match position {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            14 => matches!(byte, b'1'..=b'5'),
-            19 => matches!(byte, b'8' | b'9' | b'a' | b'b'),
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        })
+    let Ok(text) = <&[u8; 36]>::try_from(text) else { return false };
+    let is_dash = |byte: &&u8| **byte == b'-';
+    // Without a way out at the first odd byte, many are looked at in one step.
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let letters_fit = text.iter().fold(true, |all, byte| all & (is_hex(byte) | is_dash(&byte)));
+    letters_fit
+        && text.iter().filter(is_dash).count() == 4
+        && [text[8], text[13], text[18], text[23]] == [b'-'; 4]
+        && matches!(text[14], b'1'..=b'5')
+        && matches!(text[19], b'8' | b'9' | b'a' | b'b')
 }
 
 #[cfg(test)]
@@ -269,22 +326,18 @@ mod tests {
             (Version::V3, v3(SECRET, &v3_payload(""), USER_AGENT)),
         ] {
             let mut desk = Desk::new(&[SECRET]);
-            let mut verify = |text: &str| {
-                let token = desk.verifier(WEB).verify_cookie(version, &Cow::Borrowed(text));
-                token.map(Token::into_owned)
-            };
-            let verbatim = verify(&text);
+            let verbatim = desk.verify_cookie(version, &text);
             assert!(verbatim.is_ok(), "{version:?}: {verbatim:?}");
-            assert_eq!(verify(&encode(&text)), verbatim);
-            assert_eq!(verify(&encode(&encode(&text))), Err(Failure::Decryption));
-            for broken in ["%", "%%%", "%4", "%zz:%3A:%3A", "%ff%3A%3A%3A", "%3A%3A%3A%"] {
-                assert_eq!(verify(broken), Err(Failure::Decryption), "{broken}");
+            assert_eq!(desk.verify_cookie(version, &encode(&text)), verbatim);
+            let twice = encode(&encode(&text));
+            let broken = ["%", "%%%", "%4", "%zz:%3A:%3A", "%ff%3A%3A%3A", "%3A%3A%3A%"];
+            for text in broken.into_iter().chain([&*twice]) {
+                assert_eq!(desk.verify_cookie(version, text), Err(Failure::Decryption), "{text}");
             }
             let encoded = encode(&text);
             assert_eq!(desk.verify(WEB, version, &encoded), Err(Failure::Decryption));
             desk.options.risk_cookie_max_length = encoded.len() - 1;
-            let encoded = Cow::Borrowed(encoded.as_str());
-            let token = desk.verifier(WEB).verify_cookie(version, &encoded);
+            let token = desk.verify_cookie(version, &encoded);
             assert_eq!(token, Err(Failure::Decryption), "limits hold for the text as received");
         }
     }

@@ -268,7 +268,7 @@ mod tests {
 
     /// A hash that collides often: a bucket of its own for every third key only.
     fn hash(key: &str) -> u64 {
-        key.bytes().map(u64::from).sum::<u64>() % 3 << 32
+        (key.bytes().map(u64::from).sum::<u64>() % 3) << 32
     }
 
     fn get(memory: &mut Memory, key: &str) -> Option<String> {

@@ -12,8 +12,6 @@ pub(crate) mod percent;
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
-
 use crate::request::Request;
 
 /// The URL a client asked for, in both forms.
@@ -34,6 +32,9 @@ struct Text<'r> {
     authority: Cow<'r, str>,
     target: Cow<'r, str>,
 }
+
+/// Once more than the most careless reader of a path decodes it.
+const DECODINGS: usize = 3;
 
 impl<'r> RequestUrl<'r> {
     /// Reads the URL of `request`. `decode_reserved` is `px_url_decode_reserved_characters`.
@@ -64,14 +65,40 @@ impl<'r> RequestUrl<'r> {
     /// Whether the path climbs (`..`) for a reader who decodes escapes or cuts matrix parameters off,
     /// although it does not climb by the URL rules: `/a/..%2fb`, `/a/..;/b`.
     pub fn hides_climb(&self) -> bool {
-        /// Once more than the most careless reader decodes.
-        const DECODINGS: usize = 3;
-        let mut path = self.path.as_bytes().to_vec();
+        let mut path = Cow::Borrowed(self.path.as_bytes());
         for _ in 0..DECODINGS {
-            path = percent::decode_lenient(&path);
+            if path.contains(&b'%') {
+                path = Cow::Owned(percent::decode_lenient(&path));
+            }
         }
         let mut segments = path.split(|byte| matches!(byte, b'/' | b'\\'));
         segments.any(|segment| matches!(segment, b".." | [b'.', b'.', b';', ..]))
+    }
+
+    /// Whether `matches` holds for what an origin may take the path for that decodes escapes, once or
+    /// more often, and cuts matrix parameters off: `/%6cogin;x` for `/login`.
+    pub(crate) fn has_reading(&self, matches: impl Fn(&str) -> bool) -> bool {
+        if !self.path.contains(['%', ';']) {
+            return false;
+        }
+        let mut read = self.path.as_bytes().to_vec();
+        for _ in 0..=DECODINGS {
+            let text = percent::utf8(&read);
+            let segments =
+                text.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+            let cut: Vec<&str> = segments.collect();
+            let (path, _) = path::normalise(Cow::Owned(cut.join("/")), false);
+            if matches(&path) {
+                return true;
+            }
+            read = percent::decode_lenient(&read);
+        }
+        false
+    }
+
+    /// Whether a segment means this directory or the one above, by the URL rules.
+    pub(crate) fn is_dot_segment(segment: &str) -> bool {
+        path::dots(segment) != 0
     }
 
     /// Query with its `?`, or empty.
@@ -94,12 +121,12 @@ impl<'r> RequestUrl<'r> {
     }
 
     /// The URL as received, absolute; bytes that are not UTF-8 are percent-encoded.
-    pub fn raw(&self) -> impl fmt::Display + Serialize {
+    pub fn raw(&self) -> Joined<'_> {
         Joined([self.raw.scheme, "://", &self.raw.authority, &self.raw.target, ""])
     }
 
     /// The normalised URL, absolute.
-    pub fn normalised(&self) -> impl fmt::Display + Serialize {
+    pub fn normalised(&self) -> Joined<'_> {
         Joined([self.scheme, "://", &self.authority, &self.path, &self.tail])
     }
 
@@ -147,17 +174,17 @@ impl<'r> Text<'r> {
 }
 
 /// Texts that are read as one.
-struct Joined<'a>([&'a str; 5]);
+pub struct Joined<'a>([&'a str; 5]);
+
+impl Joined<'_> {
+    pub(crate) fn parts(&self) -> &[&str] {
+        &self.0
+    }
+}
 
 impl fmt::Display for Joined<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| f.write_str(part))
-    }
-}
-
-impl Serialize for Joined<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -178,6 +205,30 @@ mod tests {
             peer_ip: "",
             request_id: "",
             tls: Tls::default(),
+        }
+    }
+
+    #[test]
+    fn knows_what_an_origin_may_read() {
+        for (target, path, reads) in [
+            ("/login", "/login", false),
+            ("/%6cogin", "/login", true),
+            ("/%6Cogin?x", "/login", true),
+            ("/%256cogin", "/login", true),
+            ("/%2525256cogin", "/login", false),
+            ("/login;a=b", "/login", true),
+            ("/login%3ba", "/login", true),
+            ("/a;b/login;c/", "/a/login", true),
+            ("/login%2f", "/login", true),
+            ("/a%2flogin", "/a/login", true),
+            ("/a/..%2flogin", "/login", true),
+            ("/login%2f%ff", "/login/%FF", true),
+            ("/%zz%", "/%zz%", true),
+            ("/caf%C3%A9", "/caf%C3%A9", true),
+        ] {
+            let request = request(b"h", target.as_bytes());
+            let url = RequestUrl::new(&request, false);
+            assert_eq!(url.has_reading(|read| read == path), reads, "{target}");
         }
     }
 

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 use crate::activity;
 use crate::block_page;
 use crate::data_enrichment::DataEnrichment;
@@ -55,7 +57,7 @@ pub struct Verdict<'r> {
     /// A valid telemetry command came with the request, or the Risk API asked for telemetry.
     pub telemetry_requested: bool,
     pub(crate) facts: Facts<'r>,
-    pub(crate) risk_call: Option<RiskCall>,
+    pub(crate) risk_call: Option<Box<RiskCall>>,
 }
 
 /// What a Risk API call left behind besides the decision.
@@ -64,6 +66,7 @@ pub(crate) struct RiskCall {
     /// Ms since the epoch.
     pub(crate) started: u64,
     pub(crate) additional_info: Option<String>,
+    data_enrichment: Option<Value>,
     pxhd: Option<String>,
     pxhd_domain: Option<String>,
 }
@@ -73,7 +76,9 @@ const DEFAULT_BLOCK_ACTION: &str = "c";
 
 impl<'r> Verdict<'r> {
     pub(crate) fn pass_by_token(facts: Facts<'r>) -> Self {
-        Self { pass_reason: Some(PassReason::Cookie), ..Self::undecided(facts) }
+        let mut verdict = Self::undecided(facts);
+        verdict.pass_reason = Some(PassReason::Cookie);
+        verdict
     }
 
     pub(crate) fn block_by_token(facts: Facts<'r>, reason: BlockReason) -> Self {
@@ -84,7 +89,7 @@ impl<'r> Verdict<'r> {
     pub(crate) fn after_call(facts: Facts<'r>, call_reason: CallReason<'r>, started: u64) -> Self {
         Self {
             call_reason: Some(call_reason),
-            risk_call: Some(RiskCall { started, ..RiskCall::default() }),
+            risk_call: Some(Box::new(RiskCall { started, ..RiskCall::default() })),
             ..Self::undecided(facts)
         }
     }
@@ -102,11 +107,8 @@ impl<'r> Verdict<'r> {
         self.block_action = copied.action.map_or(self.block_action, Cow::Owned);
         self.uuid = copied.uuid.map(Cow::Owned).or(self.uuid);
         self.telemetry_requested |= copied.telemetry_requested;
-        if let Some(value) = copied.data_enrichment {
-            let received = DataEnrichment { value, verified: true };
-            self.facts.visitor.data_enrichment = Some(received);
-        }
         if let Some(call) = &mut self.risk_call {
+            call.data_enrichment = copied.data_enrichment;
             call.additional_info = copied.additional_risk_info;
             call.pxhd = copied.pxhd;
             call.pxhd_domain = copied.pxhd_domain;
@@ -142,7 +144,7 @@ impl<'r> Verdict<'r> {
         let visitor = &mut facts.visitor;
         let payload = match &mut visitor.token {
             TokenState::Successful(token) => Some(token),
-            _ => visitor.unverified.as_mut(),
+            _ => visitor.unverified.as_deref_mut(),
         };
         let (score, action, uuid) = match payload {
             Some(token) => (Some(token.score), token.action.as_deref(), token.uuid.take()),
@@ -156,7 +158,7 @@ impl<'r> Verdict<'r> {
             s2s_error: None,
             score,
             block_action: action.map_or(DEFAULT_BLOCK_ACTION.into(), known_letter),
-            uuid: uuid.map(Cow::Owned),
+            uuid,
             risk_rtt: None,
             telemetry_requested: facts.has_telemetry_command,
             facts,
@@ -185,7 +187,7 @@ impl Verdict<'_> {
             return Vec::new();
         }
         // Text in the JSON may hold anything; the header may not.
-        let value = self.data_enrichment().filter(|json| !json.contains(char::is_control));
+        let value = self.data_enrichment(policy).filter(|json| !json.contains(char::is_control));
         value.map(|json| (name.clone(), json)).into_iter().collect()
     }
 
@@ -235,13 +237,17 @@ impl Verdict<'_> {
     }
 
     /// Data enrichment as compact JSON, if it is verified and not null.
-    pub fn data_enrichment(&self) -> Option<String> {
-        self.any_data_enrichment()?.header_value()
+    pub fn data_enrichment(&self, policy: &Policy) -> Option<String> {
+        self.any_data_enrichment(policy)?.header_value()
     }
 
-    /// Data enrichment of the cookie or the Risk API, verified or not.
-    pub fn any_data_enrichment(&self) -> Option<&DataEnrichment> {
-        self.facts.visitor.data_enrichment.as_ref()
+    /// Data enrichment of the Risk API or else of the cookie, verified or not.
+    pub fn any_data_enrichment(&self, policy: &Policy) -> Option<DataEnrichment> {
+        let received = self.risk_call.as_ref().and_then(|call| call.data_enrichment.clone());
+        match received {
+            Some(value) => Some(DataEnrichment { value, verified: true }),
+            None => DataEnrichment::from_cookie(self.facts.visitor.pxde?, policy.secrets()),
+        }
     }
 
     /// Id of this request as reported.
@@ -295,7 +301,7 @@ mod tests {
 
     fn by_token<'r>(request: &crate::request::Request<'r>, policy: &Policy) -> Verdict<'r> {
         match sample::begin(request, policy) {
-            Step::Decided(verdict) => *verdict,
+            Step::Decided(verdict) => verdict,
             _ => panic!("the token does not decide"),
         }
     }
@@ -404,7 +410,9 @@ mod tests {
 
         let forged = headers(&[("cookie", "_pxde=00:e30=")]);
         let verdict = sample::verdict(&sample::request(&forged), &policy, "{}");
-        assert!(verdict.any_data_enrichment().is_some_and(|enrichment| !enrichment.verified));
+        assert!(
+            verdict.any_data_enrichment(&policy).is_some_and(|enrichment| !enrichment.verified)
+        );
         assert!(verdict.origin_headers(&policy).is_empty());
     }
 }

@@ -6,14 +6,16 @@ use std::borrow::Cow;
 
 use crate::cookies::Cookies;
 use crate::crypto::{Budget, Secrets};
+#[cfg(doc)]
 use crate::data_enrichment::DataEnrichment;
+use crate::known_headers::KnownHeaders;
 use crate::policy::{Options, TokenVersion};
 use crate::reason::{CookieOrigin, VidSource};
-use crate::request::Request;
+use crate::request::{Request, text};
 use crate::token::mobile::Authorization;
 use crate::token::{Client, Failure, OriginalToken, Token, Verifier, Version, is_uuid};
+use crate::token_memory::TokenMemory;
 
-const AUTHORIZATION: &str = "x-px-authorization";
 const ORIGINAL_TOKEN: &str = "x-px-original-token";
 const BYPASS_REASON: &str = "x-px-bypass-reason";
 
@@ -45,7 +47,7 @@ pub struct Visitor<'r> {
     /// Payload of a legacy v1 token that decrypted but failed its HMAC: the enforcers that know v1
     /// take score, uuid and vid from it. Always `None` for v2 and v3, where nothing of such a
     /// payload is used (§ 4.4).
-    pub unverified: Option<Token<'r>>,
+    pub unverified: Option<Box<Token<'r>>>,
     pub vid: Option<Vid<'r>>,
     /// `_pxvid` was present but is no UUID.
     pub orig_cookie_vid: Option<Cow<'r, str>>,
@@ -53,10 +55,10 @@ pub struct Visitor<'r> {
     pub pxhd: Option<Cow<'r, str>>,
     /// `pxcts` cookie.
     pub cross_tab_session: Option<Cow<'r, str>>,
-    /// In order of first appearance, each once.
-    pub cookie_names: Vec<Cow<'r, str>>,
-    pub data_enrichment: Option<DataEnrichment>,
-    pub original_token: Option<OriginalToken<'r>>,
+    /// `_pxde` cookie as received: nothing is verified unless somebody asks
+    /// ([`DataEnrichment::from_cookie`]).
+    pub pxde: Option<&'r [u8]>,
+    pub original_token: Option<Box<OriginalToken<'r>>>,
     /// `x-px-bypass-reason`, mobile only.
     pub bypass_reason: Option<&'r [u8]>,
     /// Index into the policy's cookie secrets of the one that decrypted a v3 payload (§ 4.6).
@@ -69,7 +71,7 @@ impl<'r> Visitor<'r> {
     pub fn payload(&self) -> Option<&Token<'r>> {
         match &self.token {
             TokenState::Successful(token) => Some(token),
-            _ => self.unverified.as_ref(),
+            _ => self.unverified.as_deref(),
         }
     }
 }
@@ -86,33 +88,36 @@ pub fn read<'r>(
     options: &Options,
     secrets: &Secrets,
     budget: &mut Budget,
+    memory: &mut dyn TokenMemory<'r>,
     now_ms: u64,
 ) -> Visitor<'r> {
-    let cookies = Cookies::read(request, &options.custom_cookie_header);
+    let known = KnownHeaders::find(request, options);
+    let cookies = Cookies::read(known.cookies(options));
     let client = Client::Mobile { ip: client_ip };
-    let mut verifier = Verifier { options, secrets, client, budget, now_ms };
-    let mut visitor = match request.non_empty_header(AUTHORIZATION) {
+    let mut verifier = Verifier { options, secrets, client, budget, memory, now_ms };
+    let mut visitor = match known.authorization {
         Some(authorization) => read_mobile(request, authorization, &mut verifier),
         None => {
-            let user_agent = user_agent(request, options.user_agent_max_length);
+            let user_agent = cut_user_agent(known.user_agent, options.user_agent_max_length);
             verifier.client = Client::Web { user_agent, ip: client_ip };
             read_web(&cookies, &mut verifier)
         }
     };
     if let Some(vid) = visitor.payload().and_then(|payload| payload.vid.clone()) {
-        visitor.vid = Some(Vid { text: Cow::Owned(vid), source: VidSource::RiskCookie });
+        visitor.vid = Some(Vid { text: vid, source: VidSource::RiskCookie });
     }
-    visitor.cross_tab_session = cookies.pxcts.map(String::from_utf8_lossy);
-    visitor.data_enrichment =
-        cookies.pxde.and_then(|cookie| DataEnrichment::from_cookie(cookie, secrets));
-    visitor.cookie_names = cookies.names;
+    visitor.cross_tab_session = cookies.pxcts.map(text);
+    visitor.pxde = cookies.pxde;
     visitor
 }
 
 /// The user agent as it is signed and filtered: the first `User-Agent` header or empty text, cut
 /// to `max_length` characters (flow.md § 3).
 pub(crate) fn user_agent<'r>(request: &Request<'r>, max_length: usize) -> &'r [u8] {
-    let user_agent = request.header("user-agent").unwrap_or_default();
+    cut_user_agent(request.header("user-agent").unwrap_or_default(), max_length)
+}
+
+fn cut_user_agent(user_agent: &[u8], max_length: usize) -> &[u8] {
     if user_agent.len() <= max_length {
         return user_agent;
     }
@@ -127,14 +132,14 @@ pub(crate) fn user_agent<'r>(request: &Request<'r>, max_length: usize) -> &'r [u
 fn read_mobile<'r>(
     request: &Request<'r>,
     authorization: &'r [u8],
-    verifier: &mut Verifier<'_>,
+    verifier: &mut Verifier<'_, 'r>,
 ) -> Visitor<'r> {
     let mut visitor = Visitor::unknown(CookieOrigin::Header);
     let configured = verifier.options.token_version;
     match Authorization::parse(authorization, configured) {
-        Authorization::Token(version, text) => {
-            let result = verifier.verify_header(version, &text);
-            visitor.judge_by(result, text);
+        Authorization::Token(version, value) => {
+            let result = verifier.verify_header(version, value);
+            visitor.judge_by(result, value);
         }
         Authorization::Error(number) => visitor.token = TokenState::MobileError(number),
         Authorization::Unknown => {}
@@ -143,7 +148,7 @@ fn read_mobile<'r>(
         let is_error = matches!(visitor.token, TokenState::MobileError(_));
         let verifier = is_error.then_some(verifier);
         if let Some((token, used)) = OriginalToken::read(header, configured, verifier) {
-            visitor.original_token = Some(token);
+            visitor.original_token = Some(Box::new(token));
             visitor.used_secret = visitor.used_secret.or(used);
         }
     }
@@ -151,7 +156,7 @@ fn read_mobile<'r>(
     visitor
 }
 
-fn read_web<'r>(cookies: &Cookies<'r>, verifier: &mut Verifier<'_>) -> Visitor<'r> {
+fn read_web<'r>(cookies: &Cookies<'r>, verifier: &mut Verifier<'_, 'r>) -> Visitor<'r> {
     let mut visitor = Visitor::unknown(CookieOrigin::Cookie);
     let risk_cookie = match verifier.options.token_version {
         TokenVersion::V2 => cookies.px2.map(|text| (Version::V2, text)),
@@ -159,18 +164,17 @@ fn read_web<'r>(cookies: &Cookies<'r>, verifier: &mut Verifier<'_>) -> Visitor<'
         TokenVersion::V3OrV1 => (cookies.px3.map(|text| (Version::V3, text)))
             .or(cookies.px.map(|text| (Version::V1, text))),
     };
-    if let Some((version, text)) = risk_cookie {
-        let text = String::from_utf8_lossy(text);
-        let result = verifier.verify_cookie(version, &text);
-        visitor.judge_by(result, text);
+    if let Some((version, value)) = risk_cookie {
+        let result = verifier.verify_cookie(version, value);
+        visitor.judge_by(result, value);
     }
-    visitor.pxhd = cookies.pxhd.map(String::from_utf8_lossy);
+    visitor.pxhd = cookies.pxhd.map(text);
     match cookies.pxvid {
         Some(vid) if is_uuid(vid) => {
-            let text = String::from_utf8_lossy(vid);
+            let text = text(vid);
             visitor.vid = Some(Vid { text, source: VidSource::VidCookie });
         }
-        vid => visitor.orig_cookie_vid = vid.map(String::from_utf8_lossy),
+        vid => visitor.orig_cookie_vid = vid.map(text),
     }
     visitor
 }
@@ -186,25 +190,24 @@ impl<'r> Visitor<'r> {
             orig_cookie_vid: None,
             pxhd: None,
             cross_tab_session: None,
-            cookie_names: Vec::new(),
-            data_enrichment: None,
+            pxde: None,
             original_token: None,
             bypass_reason: None,
             used_secret: None,
         }
     }
 
-    fn judge_by(&mut self, result: Result<Token<'r>, Failure>, text: Cow<'r, str>) {
+    fn judge_by(&mut self, result: Result<Token<'r>, Failure>, value: &'r [u8]) {
         self.token = match result {
             Ok(token) => {
                 self.used_secret = token.used_secret;
                 TokenState::Successful(token)
             }
-            Err(Failure::Decryption) => TokenState::DecryptionFailed(text),
+            Err(Failure::Decryption) => TokenState::DecryptionFailed(text(value)),
             Err(Failure::Validation { used_secret, unverified }) => {
                 self.used_secret = used_secret;
-                self.unverified = unverified.map(|token| *token);
-                TokenState::ValidationFailed(text)
+                self.unverified = unverified;
+                TokenState::ValidationFailed(text(value))
             }
         };
     }
@@ -236,7 +239,7 @@ mod tests {
             request_id: "",
             tls: Tls::default(),
         };
-        look(read(&request, IP, &desk.options, &desk.secrets, &mut desk.budget, NOW))
+        look(desk.read(&request))
     }
 
     /// The state in a word.
@@ -315,9 +318,8 @@ mod tests {
                 assert_eq!(visitor.pxhd, None);
                 assert_eq!(visitor.orig_cookie_vid, None);
                 assert_eq!(visitor.cross_tab_session.as_deref(), Some("cts"));
-                assert!(visitor.data_enrichment.is_some());
+                assert!(visitor.pxde.is_some());
                 assert_eq!(visitor.bypass_reason, Some(&b"because"[..]));
-                assert_eq!(visitor.cookie_names.len(), 5);
             });
         }
         let headers = [

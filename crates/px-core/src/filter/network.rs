@@ -1,7 +1,7 @@
 //! Addresses and networks of the allow list.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -64,30 +64,31 @@ fn unmapped(network: IpNet) -> IpNet {
     v4.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }
 
-/// A list of networks; looking an address up takes logarithmic time. Disjoint and sorted, so that
-/// only the last network that does not begin above an address can hold it.
+/// A list of networks; looking an address up takes logarithmic time.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
-    v4: Vec<Ipv4Net>,
-    v6: Vec<Ipv6Net>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
     unix: bool,
 }
 
 impl Networks {
     pub(super) fn new(networks: &[Network]) -> Self {
-        let mut this = Self::default();
+        let (mut v4, mut v6, mut unix) = (Vec::new(), Vec::new(), false);
         for network in networks {
             match network {
-                Network::Ip(IpNet::V4(network)) => this.v4.push(*network),
-                Network::Ip(IpNet::V6(network)) => this.v6.push(*network),
-                Network::Unix => this.unix = true,
+                Network::Ip(IpNet::V4(network)) => v4.push(*network),
+                Network::Ip(IpNet::V6(network)) => v6.push(*network),
+                Network::Unix => unix = true,
             }
         }
-        this.v4 = Ipv4Net::aggregate(&this.v4);
-        this.v6 = Ipv6Net::aggregate(&this.v6);
-        this.v4.sort_unstable();
-        this.v6.sort_unstable();
-        this
+        let v4 = Ipv4Net::aggregate(&v4);
+        let v6 = Ipv6Net::aggregate(&v6);
+        Self {
+            v4: Ranges::new(v4.iter().map(|n| (n.network().to_bits(), n.broadcast().to_bits()))),
+            v6: Ranges::new(v6.iter().map(|n| (n.network().to_bits(), n.broadcast().to_bits()))),
+            unix,
+        }
     }
 
     /// Whether `client_ip` lies in one of the networks, or `peer_ip` is a Unix-domain socket and
@@ -96,26 +97,33 @@ impl Networks {
         if self.unix && peer_ip.starts_with("unix:") {
             return true;
         }
-        if self.v4.is_empty() && self.v6.is_empty() {
+        if self.v4.0.is_empty() && self.v6.0.is_empty() {
             return false;
         }
         match client_ip.parse().map(|address: IpAddr| address.to_canonical()) {
-            Ok(IpAddr::V4(address)) => self.contain_v4(address),
-            Ok(IpAddr::V6(address)) => self.contain_v6(address),
+            Ok(IpAddr::V4(address)) => self.v4.contain(address.to_bits()),
+            Ok(IpAddr::V6(address)) => self.v6.contain(address.to_bits()),
             Err(_) => false,
         }
     }
+}
 
-    fn contain_v4(&self, address: Ipv4Addr) -> bool {
-        let above = self.v4.partition_point(|network| network.network() <= address);
-        let nearest = above.checked_sub(1).and_then(|at| self.v4.get(at));
-        nearest.is_some_and(|network| network.contains(&address))
+/// First and last of each range. Disjoint and sorted, so that only the last range that does not
+/// begin above an address can hold it.
+#[derive(Debug, Default)]
+struct Ranges<A>(Vec<(A, A)>);
+
+impl<A: Copy + Ord> Ranges<A> {
+    fn new(ranges: impl Iterator<Item = (A, A)>) -> Self {
+        let mut ranges: Vec<_> = ranges.collect();
+        ranges.sort_unstable();
+        Self(ranges)
     }
 
-    fn contain_v6(&self, address: Ipv6Addr) -> bool {
-        let above = self.v6.partition_point(|network| network.network() <= address);
-        let nearest = above.checked_sub(1).and_then(|at| self.v6.get(at));
-        nearest.is_some_and(|network| network.contains(&address))
+    fn contain(&self, address: A) -> bool {
+        let above = self.0.partition_point(|(first, _)| *first <= address);
+        let nearest = above.checked_sub(1).and_then(|at| self.0.get(at));
+        nearest.is_some_and(|(_, last)| address <= *last)
     }
 }
 

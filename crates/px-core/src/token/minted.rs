@@ -12,6 +12,9 @@ use sha2::Sha256;
 use super::{Client, Failure, Token, Verifier, Version};
 use crate::crypto::{Budget, Secrets};
 use crate::policy::{Options, Secret};
+use crate::request::Request;
+use crate::token_memory::NoMemory;
+use crate::visitor::{self, Visitor};
 
 pub(crate) const SECRET: &str = "current secret";
 pub(crate) const OLD_SECRET: &str = "previous secret";
@@ -63,6 +66,7 @@ pub(crate) struct Desk {
     pub(crate) options: Options,
     pub(crate) secrets: Secrets,
     pub(crate) budget: Budget,
+    memory: NoMemory,
 }
 
 impl Desk {
@@ -70,26 +74,43 @@ impl Desk {
         let cookie_secrets = secrets.iter().map(|text| Secret::new((*text).to_owned())).collect();
         let options = Options { cookie_secrets, ..Options::default() };
         let secrets = Secrets::new(&options.cookie_secrets);
-        Self { options, secrets, budget: Budget::default() }
+        Self { options, secrets, budget: Budget::default(), memory: NoMemory }
     }
 
-    pub(crate) fn verifier<'a>(&'a mut self, client: Client<'a>) -> Verifier<'a> {
+    pub(crate) fn verifier<'a, 'r>(&'a mut self, client: Client<'a>) -> Verifier<'a, 'r> {
         Verifier {
             options: &self.options,
             secrets: &self.secrets,
             client,
             budget: &mut self.budget,
+            memory: &mut self.memory,
             now_ms: NOW,
         }
     }
 
+    /// The token of a text, as a mobile header would hold it.
     pub(crate) fn verify<'t>(
         &mut self,
         client: Client<'_>,
         version: Version,
         text: &'t str,
     ) -> Result<Token<'t>, Failure> {
-        self.verifier(client).verify(version, text)
+        self.verifier(client).verify_header(version, text.as_bytes())
+    }
+
+    /// The token of a text, as a browser's cookie would hold it.
+    pub(crate) fn verify_cookie<'t>(
+        &mut self,
+        version: Version,
+        text: &'t str,
+    ) -> Result<Token<'t>, Failure> {
+        self.verifier(WEB).verify_cookie(version, text.as_bytes())
+    }
+
+    /// What the visitor who sent `request` from [`IP`] brought.
+    pub(crate) fn read<'r>(&mut self, request: &Request<'r>) -> Visitor<'r> {
+        let Self { options, secrets, budget, memory } = self;
+        visitor::read(request, IP, options, secrets, budget, memory, NOW)
     }
 
     /// Key derivations that forged tokens can still cost in this second.

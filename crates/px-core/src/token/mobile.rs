@@ -6,11 +6,13 @@ use std::borrow::Cow;
 
 use super::{Failure, Verifier, Version};
 use crate::policy::TokenVersion;
+use crate::request;
 
 /// What `x-px-authorization` says (§ 3.1).
 #[derive(Debug, PartialEq)]
 pub(crate) enum Authorization<'r> {
-    Token(Version, Cow<'r, str>),
+    /// The text as received.
+    Token(Version, &'r [u8]),
     /// Digits as received.
     Error(&'r str),
     /// Neither: as good as no token.
@@ -31,7 +33,7 @@ impl<'r> Authorization<'r> {
 
 /// `<version>:<token>` with a version that is read under this configuration and a token that is
 /// not empty.
-fn split_version(header: &[u8], configured: TokenVersion) -> Option<(Version, Cow<'_, str>)> {
+fn split_version(header: &[u8], configured: TokenVersion) -> Option<(Version, &[u8])> {
     let (version, token) = match header {
         [version, b':', token @ ..] if !token.is_empty() => (version, token),
         _ => return None,
@@ -42,7 +44,7 @@ fn split_version(header: &[u8], configured: TokenVersion) -> Option<(Version, Co
         (b'3', TokenVersion::V3 | TokenVersion::V3OrV1) => Version::V3,
         _ => return None,
     };
-    Some((version, String::from_utf8_lossy(token)))
+    Some((version, token))
 }
 
 /// `x-px-original-token`: the token a mobile SDK had before it ran into an error (§ 3.2).
@@ -50,16 +52,16 @@ fn split_version(header: &[u8], configured: TokenVersion) -> Option<(Version, Co
 pub struct OriginalToken<'r> {
     /// Without the version prefix, reported as `original_token`.
     pub text: Cow<'r, str>,
-    pub state: OriginalTokenState,
+    pub state: OriginalTokenState<'r>,
 }
 
 /// What became of an original token. It never changes a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OriginalTokenState {
+pub enum OriginalTokenState<'r> {
     /// Looked at only if the main header was a mobile error.
     NotVerified,
     /// Payload as compact JSON, reported as `px_decoded_original_token`.
-    Successful(String),
+    Successful(Cow<'r, str>),
     DecryptionFailed,
     ValidationFailed,
 }
@@ -71,10 +73,10 @@ impl<'r> OriginalToken<'r> {
     pub(crate) fn read(
         header: &'r [u8],
         configured: TokenVersion,
-        verifier: Option<&mut Verifier<'_>>,
+        verifier: Option<&mut Verifier<'_, 'r>>,
     ) -> Option<(Self, Option<usize>)> {
-        let (version, text) = split_version(header, configured)?;
-        let result = verifier.map(|verifier| verifier.verify(version, &text));
+        let (version, value) = split_version(header, configured)?;
+        let result = verifier.map(|verifier| verifier.verify_header(version, value));
         let (state, used_secret) = match result {
             None => (OriginalTokenState::NotVerified, None),
             Some(Ok(token)) => (OriginalTokenState::Successful(token.payload), token.used_secret),
@@ -83,7 +85,7 @@ impl<'r> OriginalToken<'r> {
                 (OriginalTokenState::ValidationFailed, used_secret)
             }
         };
-        Some((Self { text, state }, used_secret))
+        Some((Self { text: request::text(value), state }, used_secret))
     }
 
     /// `px_decoded_original_token`.
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn authorization_is_a_token_of_the_configured_version_or_an_error_number() {
-        let token = |version, text: &'static str| Authorization::Token(version, text.into());
+        let token = |version, text: &'static str| Authorization::Token(version, text.as_bytes());
         for (configured, header, expected) in [
             (V3, "3:abc", token(Version::V3, "abc")),
             (V3, "3:a:b:c:d", token(Version::V3, "a:b:c:d")),
@@ -142,7 +144,8 @@ mod tests {
             assert_eq!(Authorization::parse(header.as_bytes(), configured), expected, "{header}");
         }
         assert_eq!(Authorization::parse(b"\xff", V3), Authorization::Unknown);
-        assert_eq!(Authorization::parse(b"3:\xff", V3), token(Version::V3, "\u{fffd}"));
+        let expected = Authorization::Token(Version::V3, b"\xff");
+        assert_eq!(Authorization::parse(b"3:\xff", V3), expected);
     }
 
     #[test]
@@ -152,7 +155,7 @@ mod tests {
         let wrong_hmac = format!("3:{}", v3(SECRET, &expired, USER_AGENT));
         let alien = format!("3:{}", v3("third", &expired, ""));
         for (header, state, used, error) in [
-            (&good, OriginalTokenState::Successful(expired), Some(0), None),
+            (&good, OriginalTokenState::Successful(expired.into()), Some(0), None),
             (
                 &wrong_hmac,
                 OriginalTokenState::ValidationFailed,

@@ -2,6 +2,8 @@
 //!
 //! Source: risk-token.md §§ 4.4, 4.6. Unknown keys are kept for the report.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::json_text;
@@ -39,12 +41,12 @@ impl Payload {
     }
 
     /// The text of `key`, `None` if empty: an empty text stands for "not set".
-    pub(super) fn non_empty(&self, key: &str) -> Option<String> {
-        self.text(key).filter(|text| !text.is_empty()).map(str::to_owned)
+    pub(super) fn non_empty(&self, key: &str) -> Option<Cow<'static, str>> {
+        self.text(key).filter(|text| !text.is_empty()).map(|text| Cow::Owned(text.to_owned()))
     }
 
     /// The payload as it is reported.
-    pub(super) fn compact(&self) -> String {
-        json_text::compact(&self.0)
+    pub(super) fn compact(&self) -> Cow<'static, str> {
+        Cow::Owned(json_text::compact(&self.0))
     }
 }

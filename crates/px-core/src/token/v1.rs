@@ -9,15 +9,16 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::payload::Payload;
+use super::remembered::Proof;
 use super::v3::Sealed;
-use super::{Client, Failure, Token, Verifier, Version, json_text};
+use super::{Checked, Client, Failure, Token, Verifier, Version, json_text};
 use crate::crypto::{CookieSecret, Tag};
 use crate::score::Score;
 
 /// Checks a token text. Every token costs a key derivation, since nothing outside it is signed.
 /// Forged ones are kept in bounds by the budget, which gets back what a genuine one took: honest
 /// visitors never use it up, and beyond it a token is only as good as one with a wrong HMAC.
-pub(super) fn verify(text: &str, verifier: &mut Verifier<'_>) -> Result<Token<'static>, Failure> {
+pub(super) fn check(text: &str, verifier: &mut Verifier<'_, '_>) -> Result<Checked, Failure> {
     let sealed = Sealed::parse(text, verifier.options).ok_or(Failure::Decryption)?;
     let secrets = verifier.secrets;
     for (derivations, secret) in (1..).zip(secrets.iter()) {
@@ -26,40 +27,48 @@ pub(super) fn verify(text: &str, verifier: &mut Verifier<'_>) -> Result<Token<'s
         }
         let payload = sealed.open(secret).and_then(|json| Payload::parse(&json));
         if let Some((token, signed)) = payload.as_ref().and_then(read_payload) {
-            let authentic = is_authentic(&token.hmac, &signed, secret, &verifier.client);
-            if authentic {
+            let signs_ip = authenticate(&token.hmac, &signed, secret, &verifier.client);
+            let proof = signs_ip.map(|signs_ip| Proof {
+                secret: secret.fingerprint(),
+                signs_user_agent: true,
+                signs_ip,
+                iterations: sealed.iterations(),
+            });
+            if proof.is_some() {
                 verifier.budget.give_back(derivations);
             }
-            return judge(token, authentic, verifier);
+            return judge(Checked { token, proof }, verifier);
         }
     }
     Err(Failure::Decryption)
 }
 
-fn judge(
-    token: Token<'static>,
-    authentic: bool,
-    verifier: &Verifier<'_>,
-) -> Result<Token<'static>, Failure> {
+fn judge(checked: Checked, verifier: &Verifier<'_, '_>) -> Result<Checked, Failure> {
+    let token = &checked.token;
     let cannot_pass =
         token.is_expired(verifier.now_ms) || token.is_high_score(verifier.options.blocking_score);
-    if authentic || cannot_pass {
-        Ok(token)
+    if checked.proof.is_some() || cannot_pass {
+        Ok(checked)
     } else {
-        Err(Failure::Validation { used_secret: None, unverified: Some(Box::new(token)) })
+        Err(Failure::Validation { used_secret: None, unverified: Some(Box::new(checked.token)) })
     }
 }
 
-/// Signed with the address or without, which only trying tells.
-fn is_authentic(hmac: &str, signed: &str, secret: &CookieSecret, client: &Client<'_>) -> bool {
-    let Some(tag) = Tag::from_hex(hmac.as_bytes()) else { return false };
+/// Whether the address is signed, which only trying tells; `None` if the HMAC fits neither way.
+fn authenticate(
+    hmac: &str,
+    signed: &str,
+    secret: &CookieSecret,
+    client: &Client<'_>,
+) -> Option<bool> {
+    let tag = Tag::from_hex(hmac.as_bytes())?;
     let state = secret.mac().update(signed.as_bytes());
-    let (ip, user_agent): (&str, &[u8]) = match *client {
-        Client::Web { user_agent, ip } => (ip, user_agent),
-        Client::Mobile { ip } => (ip, b""),
-    };
-    state.clone().update(user_agent).matches(&tag)
-        || state.update(ip.as_bytes()).update(user_agent).matches(&tag)
+    let (ip, user_agent) = (client.ip().as_bytes(), client.user_agent());
+    if state.clone().update(user_agent).matches(&tag) {
+        Some(false)
+    } else {
+        state.update(ip).update(user_agent).matches(&tag).then_some(true)
+    }
 }
 
 /// The token and the text its HMAC begins with. `None` unless `t`, `s.a`, `s.b`, `u`, `v` and `h`
@@ -172,11 +181,11 @@ mod tests {
             version: Version::V1,
             score: Score(42.0),
             action: None,
-            uuid: Some(UUID.to_owned()),
-            vid: Some(VID.to_owned()),
+            uuid: Some(UUID.into()),
+            vid: Some(VID.into()),
             expires_ms: 1_750_000_000_001.0,
             cpa: false,
-            payload: payload(ALIVE, "42", &hmac),
+            payload: payload(ALIVE, "42", &hmac).into(),
             hmac: Cow::Owned(hmac),
             used_secret: None,
         };

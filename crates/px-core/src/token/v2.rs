@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::payload::Payload;
-use super::{Client, Failure, Token, Verifier, Version, is_uuid, json_text};
+use super::{Checked, Failure, Token, Verifier, Version, is_uuid, json_text};
 use crate::crypto::{Tag, decode_base64};
 use crate::score::Score;
 
@@ -13,15 +13,17 @@ const LOW_RISK: Score = Score(0.0);
 const HIGH_RISK: Score = Score(100.0);
 
 /// Checks a token text completely, but for expiry and score.
-pub(super) fn verify(text: &str, verifier: &Verifier<'_>) -> Result<Token<'static>, Failure> {
+pub(super) fn check(text: &str, verifier: &Verifier<'_, '_>) -> Result<Checked, Failure> {
     let payload = decode_base64(text)
         .and_then(|json| Payload::parse(&json))
         .filter(|payload| payload.has_all(&["t", "u", "v", "h"]))
         .ok_or(Failure::Decryption)?;
-    judge(&payload, verifier).ok_or(Failure::Validation { used_secret: None, unverified: None })
+    let token = judge(&payload, verifier);
+    let token = token.ok_or(Failure::Validation { used_secret: None, unverified: None })?;
+    Ok(Checked { token, proof: None })
 }
 
-fn judge(payload: &Payload, verifier: &Verifier<'_>) -> Option<Token<'static>> {
+fn judge(payload: &Payload, verifier: &Verifier<'_, '_>) -> Option<Token<'static>> {
     let expires_ms = payload.number("t")?;
     let [uuid, vid] = [payload.text("u")?, payload.text("v")?];
     if !is_uuid(uuid.as_bytes()) || !is_uuid(vid.as_bytes()) {
@@ -29,10 +31,7 @@ fn judge(payload: &Payload, verifier: &Verifier<'_>) -> Option<Token<'static>> {
     }
     let hmac = payload.text("h")?;
     let tag = Tag::from_hex(hmac.as_bytes())?;
-    let signed_fields = match verifier.client {
-        Client::Web { user_agent, .. } => user_agent,
-        Client::Mobile { .. } => b"",
-    };
+    let signed_fields = verifier.client.user_agent();
     let signed = format!("{}{uuid}{vid}", json_text::number(expires_ms));
     let score = verifier.secrets.iter().find_map(|secret| {
         let state = secret.mac().update(signed.as_bytes());
@@ -43,8 +42,8 @@ fn judge(payload: &Payload, verifier: &Verifier<'_>) -> Option<Token<'static>> {
         version: Version::V2,
         score,
         action: None,
-        uuid: Some(uuid.to_owned()),
-        vid: Some(vid.to_owned()),
+        uuid: Some(Cow::Owned(uuid.to_owned())),
+        vid: Some(Cow::Owned(vid.to_owned())),
         expires_ms,
         cpa: false,
         payload: payload.compact(),
@@ -55,6 +54,7 @@ fn judge(payload: &Payload, verifier: &Verifier<'_>) -> Option<Token<'static>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Client;
     use super::super::minted::*;
     use super::*;
 
@@ -106,13 +106,14 @@ mod tests {
             version: Version::V2,
             score: Score(0.0),
             action: None,
-            uuid: Some(UUID.to_owned()),
-            vid: Some(VID.to_owned()),
+            uuid: Some(UUID.into()),
+            vid: Some(VID.into()),
             expires_ms: 1000.0,
             cpa: false,
             payload: format!(
                 r#"{{"z":"é","t":1000,"u":"{UUID}","v":"{VID}","h":"{hmac}","a":"b","cpa":1}}"#
-            ),
+            )
+            .into(),
             hmac: Cow::Owned(hmac),
             used_secret: None,
         };

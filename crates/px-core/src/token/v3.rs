@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::payload::Payload;
-use super::{Client, Failure, Token, Verifier, Version};
+use super::remembered::Proof;
+use super::{Checked, Client, Failure, Token, Verifier, Version};
 use crate::crypto::{CIPHER_BLOCK_LENGTH, CookieSecret, MacState, Tag, decode_base64};
 use crate::policy::Options;
 use crate::score::Score;
@@ -22,7 +23,7 @@ const WEB_SELECTORS: [&str; 5] = ["u", "", "s", "us", "su"];
 const MOBILE_SELECTORS: [&str; 1] = [""];
 
 /// Checks a token text completely, but for expiry and score.
-pub(super) fn verify<'t>(text: &'t str, verifier: &mut Verifier<'_>) -> Result<Token<'t>, Failure> {
+pub(super) fn check(text: &str, verifier: &mut Verifier<'_, '_>) -> Result<Checked, Failure> {
     let wire = Wire::parse(text, verifier.options).ok_or(Failure::Decryption)?;
     let authentic = authenticate(&wire, verifier);
     if let Some((secret, selector)) = authentic
@@ -52,7 +53,7 @@ impl<'t> Wire<'t> {
 /// The selector of the signed fields that the HMAC proves, and the secret it was made with.
 fn authenticate<'v>(
     wire: &Wire<'_>,
-    verifier: &Verifier<'v>,
+    verifier: &Verifier<'v, '_>,
 ) -> Option<(&'v CookieSecret, &'static str)> {
     let tag = Tag::from_hex(wire.hmac.as_bytes())?;
     let selectors: &[&'static str] = match verifier.client {
@@ -69,11 +70,11 @@ fn authenticate<'v>(
 
 /// § 4.2, steps 5 and 6: finds the secret that decrypts, then checks the HMAC with it. `tried` is
 /// the index of a secret that is known not to decrypt.
-fn slow_way<'t>(
-    wire: &Wire<'t>,
+fn slow_way(
+    wire: &Wire<'_>,
     tried: Option<usize>,
-    verifier: &mut Verifier<'_>,
-) -> Result<Token<'t>, Failure> {
+    verifier: &mut Verifier<'_, '_>,
+) -> Result<Checked, Failure> {
     let secrets = verifier.secrets;
     for secret in secrets.iter().filter(|secret| Some(secret.index()) != tried) {
         if !verifier.may_derive() {
@@ -88,27 +89,33 @@ fn slow_way<'t>(
 
 /// § 4.2, step 6: the payload says which fields are signed, and those must be what the HMAC
 /// covers. `proven` is a selector for which that is known.
-fn judge<'t>(
-    wire: &Wire<'t>,
+fn judge(
+    wire: &Wire<'_>,
     secret: &CookieSecret,
     proven: Option<&str>,
     payload: &SealedPayload,
-    verifier: &Verifier<'_>,
-) -> Result<Token<'t>, Failure> {
-    let authentic = payload.selector(&verifier.client).is_some_and(|selector| {
+    verifier: &Verifier<'_, '_>,
+) -> Result<Checked, Failure> {
+    let selector = payload.selector(&verifier.client).filter(|selector| {
         // Another selector than the proven one may still sign the same bytes: the user agent may be
         // empty, and unknown letters sign nothing.
-        proven == Some(selector)
+        proven == Some(*selector)
             || Tag::from_hex(wire.hmac.as_bytes()).is_some_and(|tag| {
                 let state = secret.mac().update(wire.rest.as_bytes());
                 sign(state, selector, &verifier.client).matches(&tag)
             })
     });
-    if !authentic {
+    let Some(selector) = selector else {
         let used_secret = Some(secret.index());
         return Err(Failure::Validation { used_secret, unverified: None });
-    }
-    Ok(payload.token(wire.hmac, secret.index()))
+    };
+    let proof = Proof {
+        secret: secret.fingerprint(),
+        signs_user_agent: selector.contains('u'),
+        signs_ip: selector.contains('s'),
+        iterations: wire.sealed.iterations(),
+    };
+    Ok(Checked { token: payload.token(wire.hmac, secret.index()), proof: Some(proof) })
 }
 
 /// Adds the signed fields in the order of the selector's characters (§ 4.3).
@@ -144,6 +151,16 @@ impl Sealed {
         Some(Self { salt: decode_base64(salt)?, iterations, ciphertext })
     }
 
+    /// Whether a location with these options may spend so many iterations.
+    pub(super) fn allows(iterations: u32, options: &Options) -> bool {
+        let least = options.risk_cookie_min_iterations.max(1);
+        (least..=options.risk_cookie_max_iterations).contains(&iterations)
+    }
+
+    pub(super) fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
     /// Costs a key derivation.
     pub(super) fn open(&self, secret: &CookieSecret) -> Option<Vec<u8>> {
         secret.decrypt(&self.salt, self.iterations, &self.ciphertext)
@@ -155,8 +172,7 @@ fn parse_iterations(text: &str, options: &Options) -> Option<u32> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let bounds = options.risk_cookie_min_iterations.max(1)..=options.risk_cookie_max_iterations;
-    text.parse().ok().filter(|iterations| bounds.contains(iterations))
+    text.parse().ok().filter(|iterations| Sealed::allows(*iterations, options))
 }
 
 /// A payload with all required fields in their types (§ 4.4).
@@ -187,7 +203,7 @@ impl SealedPayload {
         }
     }
 
-    fn token<'t>(&self, hmac: &'t str, used_secret: usize) -> Token<'t> {
+    fn token(&self, hmac: &str, used_secret: usize) -> Token<'static> {
         Token {
             version: Version::V3,
             score: Score(self.score),
@@ -197,7 +213,7 @@ impl SealedPayload {
             expires_ms: self.expires_ms,
             cpa: self.payload.is_truthy("cpa"),
             payload: self.payload.compact(),
-            hmac: Cow::Borrowed(hmac),
+            hmac: Cow::Owned(hmac.to_owned()),
             used_secret: Some(used_secret),
         }
     }
@@ -227,12 +243,12 @@ mod tests {
         let expected = Token {
             version: Version::V3,
             score: Score(100.0),
-            action: Some("b".to_owned()),
-            uuid: Some(UUID.to_owned()),
+            action: Some("b".into()),
+            uuid: Some(UUID.into()),
             vid: None,
             expires_ms: 5.0,
             cpa: true,
-            payload: format!(r#"{{"a":"b","s":100,"t":5,"u":"{UUID}","v":"","cpa":1}}"#),
+            payload: format!(r#"{{"a":"b","s":100,"t":5,"u":"{UUID}","v":"","cpa":1}}"#).into(),
             hmac: Cow::Borrowed(&text[..64]),
             used_secret: Some(0),
         };

@@ -36,11 +36,18 @@ pub(super) fn host_of(authority: &str) -> &str {
 /// The usual `Host` header: a name and no port. The last label begins with a letter, so that it is
 /// no IPv4 address in any of its spellings.
 fn is_plain_lower_case_name(authority: &str) -> bool {
-    let last_label = authority.rsplit('.').next().unwrap_or_default();
-    last_label.starts_with(|first: char| first.is_ascii_lowercase())
-        && authority
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b))
+    let mut before = b'.';
+    let mut label_begins_with_letter = false;
+    for byte in authority.bytes() {
+        if !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_') {
+            return false;
+        }
+        if before == b'.' {
+            label_begins_with_letter = byte.is_ascii_lowercase();
+        }
+        before = byte;
+    }
+    label_begins_with_letter && before != b'.'
 }
 
 fn split_port(host_and_port: &str) -> Option<(&str, &str)> {

@@ -24,7 +24,7 @@ pub(super) fn normalise(
 
 /// Path and query of a target that is already normal: the usual case, and the cheap one.
 fn split_if_normal(target: &str, decode_reserved: bool) -> Option<(&str, &str)> {
-    let query_at = target.find('?').unwrap_or(target.len());
+    let query_at = target.bytes().position(|byte| byte == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at_checked(query_at)?;
     let mut before = 0;
     for byte in path.bytes() {
@@ -55,9 +55,9 @@ impl Parsed {
         let (path, query) = split_before(target, '?');
 
         let mut tail = String::with_capacity(query.len() + fragment.len());
-        encode_after_first(query, percent::QUERY, &mut tail);
+        encode_after_first(query, &percent::QUERY, &mut tail);
         let query_length = tail.len();
-        encode_after_first(fragment, percent::FRAGMENT, &mut tail);
+        encode_after_first(fragment, &percent::FRAGMENT, &mut tail);
         Self { path: resolve_segments(path), tail, query_length }
     }
 
@@ -83,7 +83,7 @@ fn split_before(text: &str, mark: char) -> (&str, &str) {
     text.split_at_checked(text.find(mark).unwrap_or(text.len())).unwrap_or((text, ""))
 }
 
-fn encode_after_first(text: &str, set: percent::EncodeSet, out: &mut String) {
+fn encode_after_first(text: &str, set: &percent::EncodeSet, out: &mut String) {
     if let Some(mark) = text.chars().next() {
         out.push(mark);
         set.encode_into(text.get(mark.len_utf8()..).unwrap_or_default(), out);
@@ -115,7 +115,7 @@ fn resolve_segments(path: &str) -> String {
 }
 
 /// 1 for a single-dot segment, 2 for a double-dot segment, 0 for any other.
-fn dots(segment: &str) -> usize {
+pub(super) fn dots(segment: &str) -> usize {
     let mut rest = segment.as_bytes();
     for count in 0.. {
         rest = match rest {

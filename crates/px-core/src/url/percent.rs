@@ -2,25 +2,40 @@
 //! `decodeURIComponent` does it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-/// Bytes that are encoded in a part of a URL, besides controls, the space and what is not ASCII.
-#[derive(Clone, Copy)]
-pub(super) struct EncodeSet(&'static [u8]);
+/// Bytes that are encoded in a part of a URL.
+pub(super) struct EncodeSet([bool; 256]);
 
-pub(super) const PATH: EncodeSet = EncodeSet(b"\"#<>?^`{}");
+pub(super) static PATH: EncodeSet = EncodeSet::with(b"\"#<>?^`{}");
 /// Of URLs with a special scheme, ours among them.
-pub(super) const QUERY: EncodeSet = EncodeSet(b"\"#<>'");
-pub(super) const FRAGMENT: EncodeSet = EncodeSet(b"\"<>`");
-pub(super) const USERINFO: EncodeSet = EncodeSet(b"\"#<>?^`{}/:;=@[\\]|");
+pub(super) static QUERY: EncodeSet = EncodeSet::with(b"\"#<>'");
+pub(super) static FRAGMENT: EncodeSet = EncodeSet::with(b"\"<>`");
+pub(super) static USERINFO: EncodeSet = EncodeSet::with(b"\"#<>?^`{}/:;=@[\\]|");
 
 impl EncodeSet {
-    pub(super) fn contains(self, byte: u8) -> bool {
-        !matches!(byte, 0x21..=0x7e) || self.0.contains(&byte)
+    /// These bytes, controls, the space and what is not ASCII.
+    #[expect(clippy::indexing_slicing, reason = "every byte has its place in a table of 256")]
+    const fn with(bytes: &[u8]) -> Self {
+        let mut table = [true; 256];
+        let mut plain = b'!';
+        while plain <= b'~' {
+            table[plain as usize] = false;
+            plain += 1;
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            table[bytes[at] as usize] = true;
+            at += 1;
+        }
+        Self(table)
+    }
+
+    pub(super) fn contains(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte)).copied().unwrap_or(true)
     }
 
     /// Appends `text` to `out`, encoded.
-    pub(super) fn encode_into(self, text: &str, out: &mut String) {
+    pub(super) fn encode_into(&self, text: &str, out: &mut String) {
         let mut rest = text;
         while let Some(at) = rest.bytes().position(|byte| self.contains(byte)) {
             let (plain, from) = rest.split_at(at);
@@ -80,8 +95,10 @@ pub(crate) fn decode_lenient(text: &[u8]) -> Vec<u8> {
 }
 
 fn push_encoded(byte: u8, out: &mut String) {
-    // Writing into a String cannot fail.
-    let _ = write!(out, "%{byte:02X}");
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
+    out.push('%');
+    out.push(digit(byte >> 4).to_ascii_uppercase());
+    out.push(digit(byte & 0xf).to_ascii_uppercase());
 }
 
 fn hex(digit: u8) -> Option<u8> {

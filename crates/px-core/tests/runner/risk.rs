@@ -74,9 +74,9 @@ fn describe(decided: &Decided<'_, '_>) -> Result<Value, String> {
         set("error_message", json!(error.message));
     }
     set("pxhd", pxhd(decided));
-    let enrichment = verdict.any_data_enrichment();
-    set("pxde", enrichment.map_or(Value::Null, |enrichment| enrichment.value.clone()));
-    set("pxde_verified", json!(enrichment.is_some_and(|enrichment| enrichment.verified)));
+    let enrichment = verdict.any_data_enrichment(decided.policy());
+    set("pxde_verified", json!(enrichment.as_ref().is_some_and(|enrichment| enrichment.verified)));
+    set("pxde", enrichment.map_or(Value::Null, |enrichment| enrichment.value));
     set("client_response", client_response(decided));
     set("activity", activity(decided)?);
     Ok(Value::Object(actual))

@@ -5,6 +5,7 @@ use px_core::first_party;
 use px_core::policy::{Options, Policy};
 use px_core::reason::FilterReason;
 use px_core::request::{Header, Request, Tls};
+use px_core::token_memory::NoMemory;
 use serde_json::{Value, json};
 
 use super::options::options_from;
@@ -98,7 +99,8 @@ impl Scene {
             request_id: &self.request_id,
             tls: Tls::default(),
         };
-        let step = enforce::begin(&request, &self.policy, &mut Worker::default(), self.now);
+        let worker = &mut Worker::default();
+        let step = enforce::begin(&request, &self.policy, worker, &mut NoMemory, self.now);
         look(match step {
             Step::Inactive => Played::Inactive,
             Step::Filtered(reason) => Played::Filtered(reason),
@@ -106,7 +108,7 @@ impl Scene {
             Step::Preflight => Played::Preflight,
             Step::Decided(verdict) => Played::Decided(Box::new(Decided {
                 risk: None,
-                verdict: *verdict,
+                verdict,
                 scene: self,
                 now: self.now,
             })),
@@ -141,6 +143,10 @@ impl Decided<'_, '_> {
             return if body.is_empty() { Ok(None) } else { Err("written, not sent".to_owned()) };
         }
         serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.scene.policy
     }
 
     /// The cookie that is added to the origin's answer.

@@ -5,12 +5,15 @@
 //! [`OVERRIDDEN`]; any other error is a failure, tag or not.
 
 use px_core::client_ip;
+use px_core::cookies;
 use px_core::crypto::{Budget, Secrets};
+use px_core::data_enrichment::DataEnrichment;
 use px_core::policy::{Options, TokenVersion};
 use px_core::reason::{CookieOrigin, ModuleMode};
 use px_core::request::{Header, Request, Tls};
 use px_core::routes::RoutePattern;
 use px_core::token::OriginalTokenState;
+use px_core::token_memory::NoMemory;
 use px_core::visitor::{self, TokenState, Visitor};
 use serde_json::{Map, Value, json};
 
@@ -117,7 +120,10 @@ pub fn run_v1(case: &Value) -> Result<(), String> {
 
 /// `pxde.json`
 pub fn run_pxde(case: &Value) -> Result<(), String> {
-    let actual = read(&Scene::of(case)?, |visitor| match visitor.data_enrichment {
+    let scene = Scene::of(case)?;
+    let secrets = scene.policy.secrets();
+    let enrichment = |visitor: &Visitor<'_>| DataEnrichment::from_cookie(visitor.pxde?, secrets);
+    let actual = read(&scene, |visitor, _| match enrichment(&visitor) {
         None => json!({"present": false}),
         Some(pxde) => json!({
             "present": true,
@@ -129,7 +135,8 @@ pub fn run_pxde(case: &Value) -> Result<(), String> {
     compare::equal(&case["expected"], &actual)
 }
 
-fn read<T>(scene: &Scene, look: impl FnOnce(Visitor<'_>) -> T) -> T {
+/// What the visitor brought, and the names of all cookies.
+fn read<T>(scene: &Scene, look: impl FnOnce(Visitor<'_>, Vec<String>) -> T) -> T {
     let headers: Vec<_> = (scene.headers.iter())
         .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
         .collect();
@@ -147,14 +154,23 @@ fn read<T>(scene: &Scene, look: impl FnOnce(Visitor<'_>) -> T) -> T {
     let (options, secrets) = (scene.policy.options(), scene.policy.secrets());
     let client_ip = client_ip::extract(&request, &options.ip_headers);
     let mut budget = Budget::default();
-    look(visitor::read(&request, client_ip, options, secrets, &mut budget, scene.now))
+    let memory = &mut NoMemory;
+    let visitor =
+        visitor::read(&request, client_ip, options, secrets, &mut budget, memory, scene.now);
+    let mut names = Vec::new();
+    cookies::for_each_name(&request, &options.custom_cookie_header, |name| {
+        names.push(String::from_utf8_lossy(name).into_owned());
+    });
+    look(visitor, names)
 }
 
 /// Everything a token vector expects: what is read from the request, decided and reported.
 fn judge(scene: &Scene) -> Result<Value, String> {
-    let mut actual = read(scene, |visitor| {
+    let mut actual = read(scene, |visitor, cookie_names| {
         let mut actual = describe(&visitor, scene.policy.options(), scene.now);
-        actual.insert("report".to_owned(), report(&visitor, scene.policy.secrets()));
+        let mut report = report(&visitor, scene.policy.secrets());
+        report.insert("request_cookie_names".to_owned(), json!(cookie_names));
+        actual.insert("report".to_owned(), Value::Object(report));
         actual
     });
     let risk_fails = json!({"transport_error": "timeout"});
@@ -249,7 +265,7 @@ const TOKEN_FIELDS: [&str; 10] = [
     "request_cookie_names",
 ];
 
-fn report(visitor: &Visitor<'_>, secrets: &Secrets) -> Value {
+fn report(visitor: &Visitor<'_>, secrets: &Secrets) -> Map<String, Value> {
     let mut report = Map::new();
     let mut set = |key: &str, value: Option<&str>| {
         if let Some(value) = value {
@@ -273,6 +289,5 @@ fn report(visitor: &Visitor<'_>, secrets: &Secrets) -> Value {
     set("original_token_error", original.and_then(|token| token.error()));
     set("enforcer_vid_source", visitor.vid.as_ref().map(|vid| vid.source.as_str()));
     set("orig_cookie_vid", visitor.orig_cookie_vid.as_deref());
-    report.insert("request_cookie_names".to_owned(), json!(visitor.cookie_names));
-    Value::Object(report)
+    report
 }

@@ -1,0 +1,52 @@
+//! Memories of authenticated tokens: one that notes, one that recalls, one that is wrong.
+
+use px_core::token_memory::{Fingerprint, Key, TokenMemory};
+
+/// An entry with what it is stored under.
+#[derive(Debug)]
+pub struct Note {
+    secret: Fingerprint,
+    token: Vec<u8>,
+    entry: Vec<u8>,
+}
+
+/// Knows nothing and notes everything.
+#[derive(Default)]
+pub struct Noting(pub Vec<Note>);
+
+impl<'r> TokenMemory<'r> for Noting {
+    fn find(&mut self, _: &Key<'_>) -> Option<&'r [u8]> {
+        None
+    }
+
+    fn store(&mut self, key: &Key<'_>, entry: &[&[u8]]) {
+        let (secret, token) = (key.secret, key.token.to_vec());
+        self.0.push(Note { secret, token, entry: entry.concat() });
+    }
+}
+
+/// Knows what was noted.
+pub struct Recalling<'r>(pub &'r [Note]);
+
+impl<'r> TokenMemory<'r> for Recalling<'r> {
+    fn find(&mut self, key: &Key<'_>) -> Option<&'r [u8]> {
+        let mut notes = self.0.iter();
+        let note = notes.find(|note| note.secret == key.secret && note.token == key.token)?;
+        Some(&note.entry)
+    }
+
+    fn store(&mut self, key: &Key<'_>, _: &[&[u8]]) {
+        assert!(self.find(key).is_none(), "what is known was checked once more");
+    }
+}
+
+/// Gives the same bytes for every token.
+pub struct Always<'r>(pub &'r [u8]);
+
+impl<'r> TokenMemory<'r> for Always<'r> {
+    fn find(&mut self, _: &Key<'_>) -> Option<&'r [u8]> {
+        Some(self.0)
+    }
+
+    fn store(&mut self, _: &Key<'_>, _: &[&[u8]]) {}
+}

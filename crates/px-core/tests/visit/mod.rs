@@ -1,0 +1,525 @@
+//! One visit, from the request to the last report, and what must hold whatever bytes it is made of.
+//!
+//! `hostile.rs` feeds it and so do the fuzz targets; what is wrong panics here.
+
+mod memory;
+pub mod minted;
+mod page;
+mod site;
+
+pub use site::{SECRET, Site, basic};
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use px_core::enforce::{
+    self, Action, Answer, MAX_ERROR_MESSAGE, Outcome, PageAssets, Step, Verdict, Worker,
+};
+use px_core::first_party;
+use px_core::policy::{Policy, TokenVersion};
+use px_core::reason::{BlockReason, CookieOrigin, ModuleMode, PassReason};
+use px_core::request::{Header, Request, Tls};
+use px_core::telemetry::{self, Machine, UpdateReason};
+use px_core::token_memory::TokenMemory;
+use serde_json::Value;
+
+/// The clock, ms since the epoch.
+pub const NOW: u64 = 1_750_000_000_000;
+const RTT: u64 = 37;
+
+/// A request and what the Risk API says to it.
+#[derive(Clone, Debug, Default)]
+pub struct Visit {
+    pub method: Vec<u8>,
+    pub host: Vec<u8>,
+    pub target: Vec<u8>,
+    pub http_version: String,
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Custom logo, style sheet and script of block pages.
+    pub assets: [String; 3],
+    pub reply: Reply,
+}
+
+/// How a Risk API call ends.
+#[derive(Clone, Debug, Default)]
+pub enum Reply {
+    Http(u16, Vec<u8>),
+    #[default]
+    Timeout,
+    Unreachable(String),
+}
+
+impl Visit {
+    /// `GET https://shop.example.com/account?x=1`, from a browser.
+    pub fn usual() -> Self {
+        let header = |name: &str, value: &str| (name.into(), value.into());
+        Self {
+            method: b"GET".to_vec(),
+            host: b"shop.example.com".to_vec(),
+            target: b"/account?x=1".to_vec(),
+            http_version: "1.1".to_owned(),
+            headers: vec![
+                header("Host", "shop.example.com"),
+                header("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) TestBrowser/12.3"),
+            ],
+            ..Self::default()
+        }
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn answered(self, status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { reply: Reply::Http(status, body.into()), ..self }
+    }
+
+    /// Reads the form in which seeds are written; any bytes are a visit.
+    ///
+    /// ```text
+    /// 200                    status of the answer, or "timeout" or "unreachable"
+    /// GET /account?x=1 1.1   method, target, HTTP version
+    /// host: shop.example.com
+    /// ~v3: {"u":…}           a genuine token with this payload; also ~v2, ~v1, ~mobile
+    /// ~logo: /logo.png       also ~css, ~js
+    ///
+    /// {"status":0,…}         body of the answer, or why there is none
+    /// ```
+    pub fn parse(text: &[u8]) -> Self {
+        let (end, rest) = line(text);
+        let (request, mut rest) = line(rest);
+        let (method, after) = split_at_byte(request, b' ');
+        let space = after.iter().rposition(|&byte| byte == b' ').unwrap_or(after.len());
+        let (target, version) = (&after[..space], after.get(space + 1..).unwrap_or_default());
+        let mut visit = Self {
+            method: method.to_vec(),
+            target: target.to_vec(),
+            http_version: lossy(version).into_owned(),
+            ..Self::default()
+        };
+        let mut minted = Vec::new();
+        while let (header, after) = line(rest)
+            && !header.is_empty()
+        {
+            rest = after;
+            let (name, value) = split_at_byte(header, b':');
+            let value = value.trim_ascii().to_vec();
+            match name {
+                b"~v3" | b"~v2" | b"~v1" | b"~mobile" => minted.push((name, value)),
+                b"~logo" => visit.assets[0] = lossy(&value).into_owned(),
+                b"~css" => visit.assets[1] = lossy(&value).into_owned(),
+                b"~js" => visit.assets[2] = lossy(&value).into_owned(),
+                _ => {
+                    if name.eq_ignore_ascii_case(b"host") {
+                        visit.host.clone_from(&value);
+                    }
+                    visit.headers.push((name.to_vec(), value));
+                }
+            }
+        }
+        for (form, payload) in minted {
+            visit.add_token(form, &payload);
+        }
+        let body = line(rest).1.to_vec();
+        visit.reply = match end {
+            b"timeout" => Reply::Timeout,
+            b"unreachable" => Reply::Unreachable(lossy(&body).into_owned()),
+            status => Reply::Http(lossy(status).parse().unwrap_or(200), body),
+        };
+        visit
+    }
+
+    /// Adds a genuine token with this payload, signed for the visit's user agent.
+    pub fn add_token(&mut self, form: &[u8], payload: &[u8]) {
+        let user_agent = self.header("user-agent");
+        let (name, value) = match form {
+            b"~v1" => ("cookie", format!("_px={}", minted::v1(SECRET, payload, user_agent))),
+            b"~v2" => ("cookie", format!("_px2={}", minted::v2(SECRET, payload, user_agent))),
+            b"~mobile" => ("x-px-authorization", format!("3:{}", minted::v3(SECRET, payload, b""))),
+            _ => ("cookie", format!("_px3={}", minted::v3(SECRET, payload, user_agent))),
+        };
+        self.headers.push((name.into(), value.into()));
+    }
+
+    fn lines(&self) -> Vec<Header<'_>> {
+        self.headers.iter().map(|(name, value)| Header { name, value }).collect()
+    }
+
+    fn request<'r>(&'r self, headers: &'r [Header<'r>]) -> Request<'r> {
+        Request {
+            method: &self.method,
+            scheme: "https",
+            host: &self.host,
+            target: &self.target,
+            http_version: &self.http_version,
+            headers,
+            peer_ip: "203.0.113.77",
+            request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
+            tls: Tls { protocol: b"TLSv1.3", cipher: b"", server_name: &self.host },
+        }
+    }
+
+    /// The first value of a header, or nothing.
+    pub fn header(&self, name: &str) -> &[u8] {
+        let named = |(other, _): &&(Vec<u8>, Vec<u8>)| other.eq_ignore_ascii_case(name.as_bytes());
+        self.headers.iter().find(named).map_or(b"", |(_, value)| value)
+    }
+
+    /// Everything a visitor or a collector brought.
+    fn bytes(&self) -> Vec<u8> {
+        let headers = self.headers.iter().flat_map(|(name, value)| [&name[..], b": ", value]);
+        let reply = match &self.reply {
+            Reply::Http(_, body) => &body[..],
+            Reply::Timeout => b"",
+            Reply::Unreachable(cause) => cause.as_bytes(),
+        };
+        let all = [&self.method[..], &self.host, &self.target].into_iter().chain(headers);
+        all.chain([reply]).collect::<Vec<_>>().join(&b'\n')
+    }
+}
+
+fn line(text: &[u8]) -> (&[u8], &[u8]) {
+    split_at_byte(text, b'\n')
+}
+
+fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
+    match text.iter().position(|&other| other == byte) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, b""),
+    }
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// How a visit went; what was said to anybody has been checked.
+#[derive(Debug, PartialEq)]
+pub struct Played {
+    /// `None`: not enforced.
+    pub action: Option<Action>,
+    pub asked: bool,
+    pub pass_reason: Option<PassReason>,
+    pub block_reason: Option<BlockReason>,
+    pub telemetry_requested: bool,
+    pub is_sensitive: bool,
+    /// Data enrichment as the origin gets it.
+    pub enrichment: Option<String>,
+    /// The activity, or null.
+    pub activity: Value,
+    pub answer: Option<Answer>,
+}
+
+/// Plays a visit with a worker of its own.
+pub fn play(visit: &Visit, site: &Site) -> Played {
+    play_with(visit, site, &mut Worker::default())
+}
+
+/// Plays a visit and checks everything about it; a second time if a token was remembered, which
+/// must change nothing.
+pub fn play_with(visit: &Visit, site: &Site, worker: &mut Worker) -> Played {
+    let headers = visit.lines();
+    let request = visit.request(&headers);
+    let mut noted = memory::Noting::default();
+    let played = play_once(&request, visit, site, worker, &mut noted);
+    if !noted.0.is_empty() {
+        let recalled = play_once(&request, visit, site, worker, &mut memory::Recalling(&noted.0));
+        assert_eq!(recalled, played);
+    }
+    played
+}
+
+/// Plays a visit before a memory that gives `entry` for every token.
+pub fn play_misremembered(visit: &Visit, site: &Site, entry: &[u8]) {
+    let headers = visit.lines();
+    let request = visit.request(&headers);
+    play_once(&request, visit, site, &mut Worker::default(), &mut memory::Always(entry));
+}
+
+fn play_once<'r>(
+    request: &Request<'r>,
+    visit: &Visit,
+    site: &Site,
+    worker: &mut Worker,
+    memory: &mut dyn TokenMemory<'r>,
+) -> Played {
+    let mut said = Said::default();
+    let (verdict, asked) = match enforce::begin(request, &site.policy, worker, memory, NOW) {
+        Step::Inactive | Step::Filtered(_) | Step::Preflight => return Played::nothing(),
+        Step::FirstParty(route) => {
+            check_upstream(&route, &site.policy);
+            return Played::nothing();
+        }
+        Step::Decided(verdict) => (verdict, false),
+        Step::AskRisk(pending) => {
+            let body = said.json("risk body", pending.risk_body());
+            check_reported_headers(&body["request"]["headers"], request.headers);
+            let outcome = match &visit.reply {
+                Reply::Http(status, body) => Outcome::Answer { status: *status, body },
+                Reply::Timeout => Outcome::Timeout,
+                Reply::Unreachable(cause) => Outcome::Unreachable { cause },
+            };
+            (enforce::resume(*pending, outcome, &site.policy, NOW + RTT), true)
+        }
+    };
+    check_decision(&verdict, asked, visit, &site.policy);
+    let activity = check_activity(&verdict, &site.policy, request.headers, &mut said);
+    let answer = check_answer(&verdict, visit, site, &mut said);
+    check_changes(&verdict, &site.policy, &mut said);
+    if verdict.telemetry_requested {
+        let machine = Machine { os_name: "Linux", node_name: "host" };
+        let id = Some(verdict.request_id());
+        said.json(
+            "telemetry",
+            &telemetry::body(&site.policy, UpdateReason::Command, NOW, id, machine),
+        );
+    }
+    said.holds_no_secret(site, visit);
+    Played {
+        action: Some(verdict.action),
+        asked,
+        pass_reason: verdict.pass_reason,
+        block_reason: verdict.block_reason,
+        telemetry_requested: verdict.telemetry_requested,
+        is_sensitive: verdict.is_sensitive(),
+        enrichment: verdict.data_enrichment(&site.policy),
+        activity,
+        answer,
+    }
+}
+
+impl Played {
+    fn nothing() -> Self {
+        Self {
+            action: None,
+            asked: false,
+            pass_reason: None,
+            block_reason: None,
+            telemetry_requested: false,
+            is_sensitive: false,
+            enrichment: None,
+            activity: Value::Null,
+            answer: None,
+        }
+    }
+}
+
+/// Everything that leaves the enforcer, whoever it is for.
+#[derive(Default)]
+struct Said(Vec<(&'static str, String)>);
+
+impl Said {
+    fn text(&mut self, what: &'static str, text: impl Into<String>) {
+        self.0.push((what, text.into()));
+    }
+
+    /// What must be a JSON object.
+    fn json(&mut self, what: &'static str, bytes: &[u8]) -> Value {
+        let json: Value = serde_json::from_slice(bytes)
+            .unwrap_or_else(|error| panic!("{what}: {error}: {}", bytes.escape_ascii()));
+        assert!(json.is_object(), "{what} is no object");
+        self.text(what, lossy(bytes));
+        json
+    }
+
+    fn holds_no_secret(&self, site: &Site, visit: &Visit) {
+        for secret in &site.secrets {
+            for (what, text) in &self.0 {
+                let told = text.contains(secret.as_str());
+                assert!(!told || lossy(&visit.bytes()).contains(secret.as_str()), "{what}: {text}");
+            }
+        }
+    }
+}
+
+/// What is fetched in the visitor's name comes from one of HUMAN's hosts.
+fn check_upstream(route: &first_party::Route<'_>, policy: &Policy) {
+    const PATHS: [&str; 3] = [
+        "https://client.perimeterx.net/PXabcd1234/main.min.js",
+        "https://captcha.px-cdn.net/PXabcd1234/captcha.js",
+        "https://collector-pxabcd1234.perimeterx.net/",
+    ];
+    if let Some(url) = route.upstream_url(policy) {
+        assert!(PATHS.iter().any(|path| url.starts_with(path)), "{url}");
+        assert!(url.bytes().all(|byte| matches!(byte, b'!'..=b'~')), "{url:?}");
+    }
+    assert_eq!(route.default_answer().status, 200);
+}
+
+/// Headers are reported once each, in order, repeated ones together, and no cookies.
+fn check_reported_headers(reported: &Value, headers: &[Header<'_>]) {
+    let total: usize = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+    let reported = reported.as_array().expect("a list of headers");
+    let name = |header: &Header<'_>| lossy(header.name).to_ascii_lowercase();
+    assert!(reported.iter().all(|entry| entry["name"] != "cookie"), "a cookie is reported");
+    // Comparing costs quadratic time; and beyond a limit of its own a report is cut.
+    if headers.len() > 100 || total > 200_000 {
+        return;
+    }
+    let mut expected: Vec<(usize, &Header<'_>)> = Vec::new();
+    for (place, header) in headers.iter().enumerate() {
+        let same = |other: &Header<'_>| other.name.eq_ignore_ascii_case(header.name);
+        expected.push((headers.iter().position(same).unwrap_or(place), header));
+    }
+    expected.sort_by_key(|(first, _)| *first);
+    expected.retain(|(_, header)| !["cookie", "cookies"].contains(&name(header).as_str()));
+    assert_eq!(reported.len(), expected.len());
+    for (entry, (_, header)) in reported.iter().zip(expected) {
+        assert_eq!(entry["name"], name(header));
+        assert_eq!(entry["value"], *lossy(header.value));
+    }
+}
+
+/// Only a decision blocks, and whatever goes wrong passes with its reason.
+fn check_decision(verdict: &Verdict<'_>, asked: bool, visit: &Visit, policy: &Policy) {
+    let passes = verdict.action == Action::Pass;
+    assert_eq!(verdict.pass_reason.is_some(), passes);
+    assert_eq!(verdict.block_reason.is_none(), passes);
+    assert_eq!(verdict.call_reason.is_some(), asked);
+    assert_eq!(verdict.action == Action::SimulatedBlock, {
+        !passes && verdict.risk_mode() == ModuleMode::Monitor
+    });
+    assert_eq!(verdict.s2s_error.is_some(), verdict.pass_reason == Some(PassReason::S2sError));
+    if !asked {
+        assert!(matches!(verdict.pass_reason, None | Some(PassReason::Cookie)));
+        return;
+    }
+    match &visit.reply {
+        Reply::Timeout => assert_eq!(verdict.pass_reason, Some(PassReason::S2sTimeout)),
+        Reply::Unreachable(_) => assert_eq!(verdict.pass_reason, Some(PassReason::S2sError)),
+        Reply::Http(status, body) => {
+            let options = policy.options();
+            let expected = if *status == 200 {
+                decision_of(body, options.token_version, options.blocking_score)
+            } else {
+                None
+            };
+            let given = match verdict.pass_reason {
+                Some(PassReason::S2sError) => None,
+                _ => Some(!passes),
+            };
+            assert_eq!(given, expected, "{status} {}", body.escape_ascii());
+        }
+    }
+    if let Some(error) = &verdict.s2s_error {
+        assert!(error.message.len() <= MAX_ERROR_MESSAGE);
+    }
+}
+
+/// Whether an answer blocks, read once more and in other words; `None` if it decides nothing.
+fn decision_of(body: &[u8], version: TokenVersion, threshold: u32) -> Option<bool> {
+    let answer: Value = serde_json::from_slice(body).ok().filter(|_| body.len() <= 1 << 20)?;
+    let is_valid = answer.is_object() && answer["status"].as_f64() == Some(0.0);
+    let blocks = if version == TokenVersion::V2 {
+        match answer["cookie_cfg_block_result"].as_str()? {
+            "1" => true,
+            "0" => false,
+            _ => return None,
+        }
+    } else {
+        answer["score"].as_f64()? >= f64::from(threshold)
+    };
+    is_valid.then_some(blocks)
+}
+
+fn check_activity(
+    verdict: &Verdict<'_>,
+    policy: &Policy,
+    headers: &[Header<'_>],
+    said: &mut Said,
+) -> Value {
+    let mut bytes = b"[".to_vec();
+    if !verdict.activity(policy, Some(200), NOW + RTT, &mut bytes) {
+        assert_eq!(bytes, b"[", "something was written although nothing is sent");
+        return Value::Null;
+    }
+    let activity = said.json("activity", &bytes[1..]);
+    check_reported_headers(&activity["headers"], headers);
+    let client_ip = verdict.client_ip();
+    assert_eq!(activity["socket_ip"], client_ip);
+    assert!(client_ip.parse::<IpAddr>().is_ok(), "{client_ip}");
+    activity
+}
+
+/// What is changed about the request to the origin and about its response.
+fn check_changes(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
+    for (name, value) in verdict.origin_headers(policy) {
+        assert!(policy.owned_headers().any(|owned| owned == name));
+        assert!(!value.contains(char::is_control), "{value:?}");
+        said.text("request header", value);
+    }
+    if let Some(cookie) = verdict.pxhd_cookie(policy) {
+        check_cookie(&cookie);
+        said.text("cookie", cookie);
+    }
+    if let Some(enrichment) = verdict.data_enrichment(policy) {
+        said.json_of_any_kind("data enrichment", &enrichment);
+    }
+    if let Some(time) = verdict.token_time() {
+        assert!(time.is_finite());
+    }
+}
+
+impl Said {
+    fn json_of_any_kind(&mut self, what: &'static str, text: &str) {
+        assert!(serde_json::from_str::<Value>(text).is_ok(), "{what}: {text}");
+        self.text(what, text);
+    }
+}
+
+/// One cookie with the attributes we give it and no others.
+fn check_cookie(cookie: &str) {
+    assert!(!cookie.contains(char::is_control), "{cookie:?}");
+    let mut parts = cookie.split(';').map(str::trim);
+    assert!(parts.next().is_some_and(|pair| pair.starts_with("_pxhd=")), "{cookie}");
+    let mut attributes: Vec<_> = parts.collect();
+    attributes.retain(|attribute| *attribute != "Secure" && !attribute.starts_with("domain="));
+    assert_eq!(attributes, ["path=/", "SameSite=Lax"], "{cookie}");
+    assert!(cookie.matches("domain=").count() <= 1 || cookie.matches(';').count() <= 4);
+}
+
+fn check_answer(
+    verdict: &Verdict<'_>,
+    visit: &Visit,
+    site: &Site,
+    said: &mut Said,
+) -> Option<Answer> {
+    let [custom_logo, css_ref, js_ref] = &visit.assets;
+    let answer = verdict.answer(&site.policy, &PageAssets { custom_logo, css_ref, js_ref });
+    assert_eq!(answer.is_some(), verdict.action == Action::Block);
+    let answer = answer?;
+    for (name, value) in &answer.headers {
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'), "{name}");
+        assert!(!value.contains(char::is_control), "{name}: {value:?}");
+        if name == "Set-Cookie" {
+            check_cookie(value);
+        }
+        said.text("answer header", value.as_str());
+    }
+    let is_mobile = verdict.cookie_origin() == CookieOrigin::Header;
+    let expected = site.page(&verdict.block_action, is_mobile, &visit.assets);
+    let check_page = |page: &str| match page::skeleton(page) {
+        Ok(skeleton) => assert_eq!(skeleton, expected, "{page}"),
+        Err(error) => panic!("{error}: {page}"),
+    };
+    match answer.content_type {
+        "application/json" => {
+            let json = said.json("answer", &answer.body);
+            assert_eq!(answer.status, 403);
+            if is_mobile {
+                let page = page::of_mobile(&json);
+                check_page(&page);
+                said.text("mobile page", page);
+            }
+        }
+        content_type => {
+            assert_eq!(content_type, "text/html");
+            assert_eq!(answer.status, if verdict.block_action == "r" { 429 } else { 403 });
+            let page = std::str::from_utf8(&answer.body).expect("UTF-8");
+            check_page(page);
+            said.text("page", page);
+        }
+    }
+    Some(answer)
+}

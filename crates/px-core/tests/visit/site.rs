@@ -1,0 +1,208 @@
+//! Sites of different kinds: their policies, secrets and block pages.
+
+use std::collections::HashMap;
+
+use px_core::enforce::{self, Outcome, PageAssets, Step, Worker};
+use px_core::policy::{FirstPartyOptions, Options, Policy, Secret, TokenVersion};
+use px_core::reason::ModuleMode;
+use px_core::request::{Header, Request, Tls};
+use px_core::routes::{RegexPattern, RoutePattern};
+use px_core::token_memory::NoMemory;
+use serde_json::Value;
+
+use super::page;
+
+/// The secret that tokens are minted with; that of the vectors.
+pub const SECRET: &str = "s3cret-A-made-up-for-tests-0000001";
+const OLD_SECRET: &str = "s3cret-B-made-up-for-tests-0000002";
+const AUTH_TOKEN: &str = "made.up.auth-token_0123456789";
+const PASS_HEADER: &str = "let-me-pass-0123456789";
+
+pub struct Site {
+    pub policy: Policy,
+    /// Texts that nothing may hold.
+    pub secrets: Vec<String>,
+    pages: HashMap<(Page, bool, [bool; 3]), String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Page {
+    Captcha,
+    HardBlock,
+    RateLimit,
+}
+
+impl Page {
+    fn of(action: &str) -> Self {
+        match action {
+            "b" => Self::HardBlock,
+            "r" => Self::RateLimit,
+            _ => Self::Captcha,
+        }
+    }
+}
+
+impl Site {
+    /// Blocks, and has no other wishes.
+    pub fn plain() -> Self {
+        Self::of(basic())
+    }
+
+    /// One of each kind.
+    pub fn all() -> [Self; 4] {
+        [Self::plain(), Self::of(with_everything()), Self::of(with_v2()), Self::of(monitored())]
+    }
+
+    /// A site with these options.
+    pub fn of(options: Options) -> Self {
+        let secrets = options.cookie_secrets.iter().map(Secret::expose);
+        let mut secrets: Vec<_> = secrets.map(str::to_owned).collect();
+        secrets.push(options.auth_token.expose().to_owned());
+        secrets.extend(options.filter_by_header.iter().map(|(_, value)| value.clone()));
+        Self {
+            pages: pages(&options),
+            policy: Policy::compile(options).expect("valid options"),
+            secrets,
+        }
+    }
+
+    /// The skeleton that an answer with this action must have.
+    pub fn page(&self, action: &str, is_mobile: bool, assets: &[String; 3]) -> &str {
+        let given = assets.each_ref().map(|asset| !asset.is_empty());
+        &self.pages[&(Page::of(action), is_mobile, given)]
+    }
+}
+
+/// Skeletons of the pages that a friendly request gets when it is blocked.
+fn pages(options: &Options) -> HashMap<(Page, bool, [bool; 3]), String> {
+    let open = Policy::compile(Options {
+        first_party: options.first_party.clone(),
+        token_version: options.token_version,
+        ..basic()
+    });
+    let open = open.expect("valid options");
+    let mobile = [Header { name: b"x-px-authorization", value: b"1" }];
+    let mut pages = HashMap::new();
+    for action in ["c", "b", "r"] {
+        for is_mobile in [false, true] {
+            let headers = if is_mobile { &mobile[..] } else { &[] };
+            for bits in 0..8 {
+                let given = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
+                let html = friendly_page(&open, action, headers, given);
+                let skeleton = page::skeleton(&html).expect("a page");
+                pages.insert((Page::of(action), is_mobile, given), skeleton);
+            }
+        }
+    }
+    pages
+}
+
+fn friendly_page(
+    policy: &Policy,
+    action: &str,
+    headers: &[Header<'_>],
+    given: [bool; 3],
+) -> String {
+    let request = Request {
+        method: b"GET",
+        scheme: "https",
+        host: b"shop.example.com",
+        target: b"/",
+        http_version: "1.1",
+        headers,
+        peer_ip: "203.0.113.77",
+        request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
+        tls: Tls::default(),
+    };
+    let worker = &mut Worker::default();
+    let Step::AskRisk(pending) = enforce::begin(&request, policy, worker, &mut NoMemory, 0) else {
+        panic!("the Risk API is not asked");
+    };
+    let body = format!(
+        r#"{{"status":0,"score":100,"cookie_cfg_block_result":"1","uuid":"u","action":"{action}"}}"#
+    );
+    let outcome = Outcome::Answer { status: 200, body: body.as_bytes() };
+    let verdict = enforce::resume(*pending, outcome, policy, 0);
+    let [custom_logo, css_ref, js_ref] = given.map(|given| if given { "/x" } else { "" });
+    let assets = PageAssets { custom_logo, css_ref, js_ref };
+    let answer = verdict.answer(policy, &assets).expect("blocked");
+    let body = String::from_utf8(answer.body).expect("UTF-8");
+    match serde_json::from_str::<Value>(&body) {
+        Ok(mobile) => page::of_mobile(&mobile),
+        Err(_) => body,
+    }
+}
+
+/// What all sites have in common.
+pub fn basic() -> Options {
+    Options {
+        app_id: "PXabcd1234".to_owned(),
+        auth_token: Secret::new(AUTH_TOKEN.to_owned()),
+        cookie_secrets: vec![Secret::new(SECRET.to_owned())],
+        enabled: true,
+        module_mode: ModuleMode::ActiveBlocking,
+        module_version: "test 1".to_owned(),
+        // What is minted here costs one iteration, so that many tokens can be tried.
+        risk_cookie_min_iterations: 1,
+        risk_cookie_max_iterations: 1000,
+        forged_cookie_budget: 2,
+        ..Options::default()
+    }
+}
+
+fn with_everything() -> Options {
+    let regex = |text: &str| RegexPattern::parse(text).expect("a regular expression");
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Options {
+        cookie_secrets: vec![Secret::new(OLD_SECRET.to_owned()), Secret::new(SECRET.to_owned())],
+        token_version: TokenVersion::V3OrV1,
+        url_decode_reserved_characters: true,
+        ip_headers: texts(&["x-true-ip", "x-forwarded-for"]),
+        sensitive_routes: vec![RoutePattern::Prefix("/account".to_owned())],
+        sensitive_routes_suffix: texts(&["/pay"]),
+        sensitive_routes_regex: vec![regex(r"^/[a-z]+/\d+$")],
+        monitored_routes: vec![RoutePattern::Prefix("/quiet".to_owned())],
+        bypass_monitor_header: "x-px-block".to_owned(),
+        whitelist_uri_suffixes: texts(&[".ok"]),
+        whitelist_uri_pattern: vec![regex("/static/.*")],
+        filter_by_user_agent: vec![RoutePattern::Prefix("Monitor/".to_owned())],
+        whitelist_ua_sub: texts(&["healthcheck"]),
+        filter_by_header: vec![("x-pass".to_owned(), PASS_HEADER.to_owned())],
+        enable_json_response: true,
+        secured_pxhd_enabled: true,
+        data_enrichment_header_name: "x-px-de".to_owned(),
+        cors_support_enabled: true,
+        cors_preflight_request_filter_enabled: true,
+        first_party: FirstPartyOptions {
+            served: true,
+            prefix: "fp".to_owned(),
+            xhr_endpoint: "/my-xhr".to_owned(),
+            ..Options::default().first_party
+        },
+        ..basic()
+    }
+}
+
+fn with_v2() -> Options {
+    Options {
+        token_version: TokenVersion::V2,
+        blocking_score: 60,
+        first_party: FirstPartyOptions { enabled: false, served: true, ..<_>::default() },
+        enable_json_response: true,
+        filter_strict: false,
+        ..basic()
+    }
+}
+
+fn monitored() -> Options {
+    Options {
+        module_mode: ModuleMode::Monitor,
+        blocking_score: 30,
+        enforced_routes: vec![RoutePattern::Prefix("/account".to_owned())],
+        enforced_routes_exclusive: false,
+        send_async_activities: false,
+        secured_pxhd_enabled: true,
+        data_enrichment_header_name: "x-px-de".to_owned(),
+        ..basic()
+    }
+}
