@@ -18,6 +18,7 @@ pub(crate) fn answer(server: &Server, asked: &Received) -> Reply {
         ("GET" | "HEAD", "received") => received(server, asked),
         ("GET" | "HEAD", "complaints") => list(server.journal.complaints()),
         ("GET" | "HEAD", "activities") => Reply::json(Value::Array(server.journal.activities())),
+        ("GET" | "HEAD", "totals") => totals(server),
         ("GET" | "HEAD", "behaviour") => list(server.plan.describe()),
         ("POST", "behaviour") => match behave(server, &asked.json()) {
             Ok(()) => list(server.plan.describe()),
@@ -32,13 +33,16 @@ pub(crate) fn answer(server: &Server, asked: &Received) -> Reply {
             server.plan.forget();
             Reply::json(json!({}))
         }
-        (_, "" | "received" | "complaints" | "activities" | "behaviour" | "clear" | "reset") => {
-            Reply::json(json!({ "error": "wrong method" })).status(405)
-        }
+        (
+            _,
+            "" | "received" | "complaints" | "activities" | "totals" | "behaviour" | "clear"
+            | "reset",
+        ) => Reply::json(json!({ "error": "wrong method" })).status(405),
         _ => Reply::json(json!({
             "error": "no such page",
             "pages": ["GET /_sandbox/", "GET /_sandbox/received?endpoint=risk&last=10",
-                "GET /_sandbox/complaints", "GET /_sandbox/activities", "GET /_sandbox/behaviour",
+                "GET /_sandbox/complaints", "GET /_sandbox/activities", "GET /_sandbox/totals",
+                "GET /_sandbox/behaviour",
                 "POST /_sandbox/behaviour", "POST /_sandbox/clear", "POST /_sandbox/reset"],
         }))
         .status(404),
@@ -47,6 +51,20 @@ pub(crate) fn answer(server: &Server, asked: &Received) -> Reply {
 
 fn list(lines: Vec<String>) -> Reply {
     Reply::json(Value::from(lines))
+}
+
+/// Requests by endpoint, activities that were accepted, and connections, kept or not.
+fn totals(server: &Server) -> Reply {
+    let requests: Map<String, Value> = Endpoint::ALL
+        .into_iter()
+        .filter(|endpoint| *endpoint != Endpoint::Control)
+        .map(|endpoint| (endpoint.word().to_owned(), server.journal.total(endpoint).into()))
+        .collect();
+    Reply::json(json!({
+        "requests": requests,
+        "accepted_activities": server.journal.accepted_activities(),
+        "connections": server.connections(),
+    }))
 }
 
 /// The kept requests, oldest first; `endpoint=<word>` and `last=<N>` narrow them down.

@@ -112,6 +112,11 @@ impl Journal {
         self.lock().totals[endpoint as usize]
     }
 
+    /// Activities that were accepted since the last clearing, kept or not.
+    pub(crate) fn accepted_activities(&self) -> u64 {
+        self.lock().activities
+    }
+
     pub(crate) fn complaints(&self) -> Vec<String> {
         self.lock().complaints.iter().cloned().collect()
     }

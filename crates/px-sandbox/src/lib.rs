@@ -30,9 +30,9 @@
 //!
 //! # Looking inside
 //!
-//! `GET /_sandbox/` is a page for people; `/_sandbox/received`, `/_sandbox/activities` and
-//! `/_sandbox/complaints` are JSON; `POST /_sandbox/behaviour` takes orders (see
-//! [`Behaviour::from_json`]), `POST /_sandbox/clear` forgets what was received and `POST
+//! `GET /_sandbox/` is a page for people; `/_sandbox/received`, `/_sandbox/activities`,
+//! `/_sandbox/complaints` and `/_sandbox/totals` are JSON; `POST /_sandbox/behaviour` takes orders
+//! (see [`Behaviour::from_json`]), `POST /_sandbox/clear` forgets what was received and `POST
 //! /_sandbox/reset` the orders as well.
 //!
 //! Nothing here is shared with the enforcer of this project: tokens and checks are written from

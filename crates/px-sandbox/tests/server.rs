@@ -328,6 +328,9 @@ fn shows_and_takes_orders_over_http() {
     assert_eq!(client.ask(get("/_sandbox/received?last=2")).json()[0]["number"], 2);
     assert_eq!(client.ask(get("/_sandbox/received?endpoint=x")).status, 400);
     assert_eq!(client.ask(get("/_sandbox/activities")).json().as_array().unwrap().len(), 2);
+    let totals = client.ask(get("/_sandbox/totals")).json();
+    assert_eq!([&totals["requests"]["risk"], &totals["requests"]["telemetry"]], [1, 0]);
+    assert_eq!([&totals["accepted_activities"], &totals["connections"]], [2, 1]);
     let complaints: Vec<Value> =
         serde_json::from_value(client.ask(get("/_sandbox/complaints")).json()).unwrap();
     assert_eq!(complaints.len(), sandbox.complaints().len());
