@@ -18,13 +18,6 @@ px_request_internal(ngx_http_request_t *r)
 
 
 ngx_uint_t
-px_request_error_page(ngx_http_request_t *r)
-{
-    return r->error_page;
-}
-
-
-ngx_uint_t
 px_request_filter_finalize(ngx_http_request_t *r)
 {
     return r->filter_finalize;
@@ -83,6 +76,8 @@ const px_field_t  px_fields[] = {
     px_field(ngx_http_request_t, headers_out),
     px_field(ngx_http_request_t, request_body),
     px_field(ngx_http_request_t, unparsed_uri),
+    px_field(ngx_http_request_t, request_line),
+    px_field(ngx_http_request_t, err_status),
     px_field(ngx_http_request_t, main),
     px_field(ngx_http_request_t, post_subrequest),
     px_field(ngx_http_request_t, content_handler),

@@ -103,7 +103,8 @@ fn misread_field() -> Option<String> {
     }
     let ours = ours! {
         ngx_http_request_t . connection, ctx, upstream, pool, headers_in, headers_out,
-            request_body, unparsed_uri, main, post_subrequest, content_handler, variables, cleanup;
+            request_body, unparsed_uri, request_line,
+            err_status, main, post_subrequest, content_handler, variables, cleanup;
         ngx_http_upstream_t . peer;
         ngx_http_upstream_t . length;
         ngx_connection_t . log, addr_text;

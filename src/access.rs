@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use nginx_sys::{ngx_http_request_t, ngx_int_t};
+use nginx_sys::{ngx_http_request_t, ngx_int_t, ngx_uint_t};
 use px_core::breaker::{Breaker, Change};
 use px_core::enforce::{self, Action, Outcome, Pending, Step, Verdict};
 use px_core::reason::PassReason;
+use px_core::token_memory::NoMemory;
 
 use crate::conf::{self, Enforcement, MainConf};
 use crate::ctx::{Ctx, Stage};
@@ -14,6 +15,9 @@ use crate::log::{self, DEBUG, INFO, NOTICE, WARN};
 use crate::risk_api::Call;
 use crate::shared_zone::Shared;
 use crate::{activities, clock, origin, request, respond, risk_api};
+
+/// Statuses from here on make nginx look for an `error_page`.
+const FIRST_ERROR: ngx_uint_t = 300;
 
 /// A pass is `NGX_DECLINED`, never `NGX_OK`: under `satisfy any` that would let the visitor skip all
 /// other access checks. A block is an answer of our own and `NGX_DONE`, never 403, which `satisfy
@@ -54,9 +58,10 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             Stage::Settled => DECLINED,
         };
     }
-    // An error page that is shown before any decision is nginx's own doing, not a visit.
+    // An error page that is shown before any decision is nginx's own doing, not a visit. But what
+    // stands behind `return 418; error_page 418 = @app;` is one: by then the status is no error's.
     // SAFETY: live request.
-    if unsafe { ffi::px_request_error_page(r) } != 0 {
+    if unsafe { (*r).err_status } >= FIRST_ERROR {
         return DECLINED;
     }
     // SAFETY: live request.
@@ -79,12 +84,21 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     let now = clock::now_ms();
-    let step = main.with_worker(|worker| {
-        enforce::begin(&view, &enforcement.policy, &mut worker.enforcer, now)
+    let policy = &enforcement.policy;
+    let mut lookup = None;
+    let step = main.with_worker(|worker| match enforcement.token_cache.get() {
+        Some(cache) => {
+            let mut memory = cache.for_request(r);
+            let step = enforce::begin(&view, policy, &mut worker.enforcer, &mut memory, now);
+            lookup = memory.lookup();
+            step
+        }
+        None => enforce::begin(&view, policy, &mut worker.enforcer, &mut NoMemory, now),
     });
     let Some(step) = step else { return DECLINED };
     // SAFETY: the context of this live request.
     let known = unsafe { &mut *ctx };
+    known.token_lookup = lookup;
     match step {
         Step::Inactive => DECLINED,
         Step::Filtered(reason) => {
@@ -172,7 +186,7 @@ unsafe fn conclude(
         }
     }
     // SAFETY: as the caller's.
-    unsafe { act(r, ctx, Box::new(verdict)) }
+    unsafe { act(r, ctx, verdict) }
 }
 
 /// The circuit breaker of the Risk API this configuration calls, shared by all workers.
@@ -205,11 +219,7 @@ fn note_health(main: &MainConf, enforcement: &Enforcement, failed: bool, now: u6
 /// # Safety
 ///
 /// As [`judge`].
-unsafe fn act(
-    r: *mut ngx_http_request_t,
-    ctx: *mut Ctx,
-    verdict: Box<Verdict<'static>>,
-) -> ngx_int_t {
+unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'static>) -> ngx_int_t {
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     count(main, |shared| match verdict.action {
@@ -221,28 +231,26 @@ unsafe fn act(
     let known = unsafe { &mut *ctx };
     known.stage = Stage::Settled;
     let enforcement = Rc::clone(&known.enforcement);
-    let verdict = &**known.verdict.insert(verdict);
+    let verdict = &*known.verdict.insert(verdict);
     // SAFETY: live request.
     unsafe { log_verdict(r, verdict, enforcement.debug) };
     if verdict.telemetry_requested {
         activities::send_telemetry(main, &enforcement, verdict);
     }
-    // SAFETY: live request.
-    let assets = unsafe { respond::page_assets(r, &enforcement.assets) };
-    match verdict.answer(&enforcement.policy, &assets) {
-        Some(answer) => {
+    if verdict.action == Action::Block {
+        // SAFETY: live request.
+        let assets = unsafe { respond::page_assets(r, &enforcement.assets) };
+        if let Some(answer) = verdict.answer(&enforcement.policy, &assets) {
             // The answer may finish the request and run this module's filters and its log phase:
             // nothing borrowed from the context is used after this.
             // SAFETY: live request that has not been answered.
             unsafe { respond::send(r, &answer) };
-            DONE
-        }
-        None => {
-            // SAFETY: live request.
-            unsafe { origin::enrich(r, &verdict.origin_headers(&enforcement.policy)) };
-            DECLINED
+            return DONE;
         }
     }
+    // SAFETY: live request.
+    unsafe { origin::enrich(r, &verdict.origin_headers(&enforcement.policy)) };
+    DECLINED
 }
 
 /// One line for a block; for every verdict where `px_debug` is on.

@@ -1,7 +1,7 @@
 //! The log phase: builds a request's activity and puts it into its batch (activities.md).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
     ngx_add_timer, ngx_current_msec, ngx_cycle, ngx_del_timer, ngx_event_t, ngx_http_request_t,
@@ -14,11 +14,18 @@ use crate::clock;
 use crate::conf::{Enforcement, MainConf};
 use crate::ctx::Ctx;
 use crate::ffi::{self, OK};
-use crate::log::{self, ERR};
-use crate::sender::{Destination, Job, Kind, Sender};
+use crate::log::{self, ERR, NOTICE, WARN};
+use crate::sender::{Destination, Job, Kind, Level, Sender, Tally};
 
-/// A batch is handed over when its body has this size, whatever its count.
+/// A batch is full when its body has this size, whatever its count.
 const BATCH_BYTES: usize = 256 * 1024;
+/// While the collector is slower than the visitors, batches grow up to this size: large enough for
+/// distant collectors, small enough to be sent in time over a slow line.
+const GROWN_BYTES: usize = 512 * 1024;
+/// So many batches of the operator's size may leave one after another, and one more each time this
+/// has passed; further ones grow. Fewer and larger POSTs carry the same at a fraction of the cost.
+const BURST: usize = 32;
+const PACE_MS: usize = 25;
 /// While the thread has work, its tally is looked at this often.
 const TALLY_INTERVAL_MS: u64 = 1000;
 
@@ -88,10 +95,21 @@ pub(crate) struct Reporter {
     batches: Vec<Batch>,
     /// Hands over what is due and reads the thread's tally. Boxed: nginx keeps its address.
     timer: Box<ngx_event_t>,
-    /// Of the thread's tally, what has been counted and logged.
-    seen_sent: u64,
-    seen_failed: u64,
+    /// Of the threads' tally, what has been counted and logged.
+    seen: Seen,
     handed_over: u64,
+    /// A spool is delivered without being asked for: its tally is always looked at.
+    has_spool: bool,
+}
+
+/// Activities, as in the tally.
+#[derive(Default)]
+struct Seen {
+    sent: u64,
+    failed: u64,
+    spooled: u64,
+    delivered: u64,
+    discarded: u64,
 }
 
 struct Batch {
@@ -101,11 +119,22 @@ struct Batch {
     count: usize,
     /// nginx's millisecond clock at the first activity.
     began: usize,
+    /// How many full batches may leave at once.
+    allowance: usize,
+    /// nginx's millisecond clock when the allowance last grew.
+    allowed_at: usize,
 }
 
 impl Reporter {
     pub(crate) fn start(main: &MainConf) -> Self {
-        let sender = match Sender::start() {
+        let mut destinations: Vec<Arc<Destination>> = Vec::new();
+        for enforcement in &main.enforcements {
+            if !destinations.iter().any(|known| Arc::ptr_eq(known, &enforcement.destination)) {
+                destinations.push(Arc::clone(&enforcement.destination));
+            }
+        }
+        let has_spool = destinations.iter().any(|destination| destination.spool.is_some());
+        let sender = match Sender::start(destinations) {
             Ok(sender) => Some(sender),
             Err(err) => {
                 log::cycle_line(ERR, &format!("px: cannot start the sender thread: {err}"));
@@ -120,7 +149,18 @@ impl Reporter {
         timer.log = unsafe { (*ngx_cycle).log };
         // A worker that is told to quit does not wait for this timer: exit_process flushes.
         timer.set_cancelable(1);
-        Self { sender, batches: Vec::new(), timer, seen_sent: 0, seen_failed: 0, handed_over: 0 }
+        let mut reporter = Self {
+            sender,
+            batches: Vec::new(),
+            timer,
+            seen: Seen::default(),
+            handed_over: 0,
+            has_spool,
+        };
+        if has_spool {
+            reporter.arm(TALLY_INTERVAL_MS);
+        }
+        reporter
     }
 
     /// Adds an activity to its batch. `build` appends one JSON object, or returns false.
@@ -132,39 +172,41 @@ impl Reporter {
     ) {
         let at = self.batches.iter().position(|b| Arc::ptr_eq(&b.destination, destination));
         let at = at.unwrap_or_else(|| {
-            self.batches.push(Batch {
-                destination: Arc::clone(destination),
-                body: Vec::new(),
-                count: 0,
-                began: 0,
-            });
+            self.batches.push(Batch::new(Arc::clone(destination)));
             self.batches.len() - 1
         });
         let Some(batch) = self.batches.get_mut(at) else { return };
+        if batch.body.capacity() == 0
+            && let Some(sender) = &self.sender
+        {
+            batch.body = sender.body();
+        }
         let before = batch.body.len();
         batch.body.push(if batch.count == 0 { b'[' } else { b',' });
         if !build(&mut batch.body) {
             batch.body.truncate(before);
             return;
         }
+        // SAFETY: nginx's clock of the running event loop.
+        let now = unsafe { ngx_current_msec };
         if batch.count == 0 {
-            // SAFETY: nginx's clock of the running event loop.
-            batch.began = unsafe { ngx_current_msec };
+            batch.began = now;
         }
         batch.count += 1;
-        if let Some(shared) = main.shared.get() {
-            shared.activities_offered.fetch_add(1, Ordering::Relaxed);
-        }
-        if batch.count >= destination.batch_size || batch.body.len() >= BATCH_BYTES {
+        let is_pressed = || self.sender.as_ref().is_some_and(Sender::is_pressed);
+        if batch.may_leave(now, is_pressed) {
             let job = batch.close();
             self.hand_over(main, job);
-        } else {
+        } else if batch.count == 1 {
             self.arm(destination.batch_interval_ms);
         }
     }
 
     fn hand_over(&mut self, main: &MainConf, job: Job) {
         let count = job.count;
+        if let Some(shared) = main.shared.get() {
+            shared.activities_offered.fetch_add(count, Ordering::Relaxed);
+        }
         let offered = self.sender.as_ref().map_or(Err(count), |sender| sender.offer(job));
         match offered {
             Ok(()) => self.handed_over += count,
@@ -173,13 +215,21 @@ impl Reporter {
         self.arm(TALLY_INTERVAL_MS);
     }
 
-    /// Lets the timer fire within `ms`, unless it is set already.
+    /// Lets the timer fire within `ms`.
     fn arm(&mut self, ms: u64) {
-        if self.timer.timer_set() == 0 {
-            let ms = usize::try_from(ms).unwrap_or(1000);
-            // SAFETY: a complete event at a fixed address that is not armed.
-            unsafe { ngx_add_timer(&raw mut *self.timer, ms) };
+        let ms = usize::try_from(ms).unwrap_or(1000);
+        if self.timer.timer_set() != 0 {
+            // SAFETY: nginx's clock of the running event loop.
+            let left = self.timer.timer.key.wrapping_sub(unsafe { ngx_current_msec });
+            // A timer that is overdue has wrapped around to a huge value.
+            if left <= ms || left > usize::MAX / 2 {
+                return;
+            }
+            // SAFETY: armed and not fired.
+            unsafe { ngx_del_timer(&raw mut *self.timer) };
         }
+        // SAFETY: a complete event at a fixed address that is not armed.
+        unsafe { ngx_add_timer(&raw mut *self.timer, ms) };
     }
 
     /// Hands over the batches whose time has come, or all.
@@ -206,21 +256,34 @@ impl Reporter {
         }
     }
 
-    /// Counts what the thread has done since the last look, and says so if it failed.
-    fn read_tally(&mut self, main: &MainConf) {
-        let Some(sender) = &self.sender else { return };
-        let sent = sender.tally.sent.load(Ordering::Relaxed);
-        let failed = sender.tally.failed.load(Ordering::Relaxed);
-        let (newly_sent, newly_failed) = (sent - self.seen_sent, failed - self.seen_failed);
-        self.seen_sent = sent;
-        self.seen_failed = failed;
-        if let Some(shared) = main.shared.get() {
-            shared.activities_sent.fetch_add(newly_sent, Ordering::Relaxed);
+    /// Counts what the threads have done since the last look, and says what they have to say.
+    fn read_tally(&mut self, main: &MainConf, tally: &Tally) {
+        let Some(shared) = main.shared.get() else { return };
+        let sent = newly(&mut self.seen.sent, &tally.sent);
+        let failed = newly(&mut self.seen.failed, &tally.failed);
+        let spooled = newly(&mut self.seen.spooled, &tally.spooled);
+        let delivered = newly(&mut self.seen.delivered, &tally.delivered);
+        let discarded = newly(&mut self.seen.discarded, &tally.discarded);
+        shared.activities_sent.fetch_add(sent + delivered, Ordering::Relaxed);
+        shared.activities_spooled.fetch_add(spooled, Ordering::Relaxed);
+        shared.activities_unspooled.fetch_add(delivered, Ordering::Relaxed);
+        if failed + discarded != 0 {
+            count_lost(main, failed + discarded, &tally.last_error());
         }
-        if newly_failed != 0 {
-            let reason = sender.tally.last_error();
-            count_lost(main, newly_failed, &reason);
+        for line in tally.take_lines() {
+            let level = match line.level {
+                Level::Outage if shared.spool_log.admit(clock::now_ms()).is_none() => continue,
+                Level::Error => ERR,
+                Level::Outage | Level::Warn => WARN,
+                Level::Notice => NOTICE,
+            };
+            log::cycle_line(level, &format!("px: {}", log::one_line(&line.text, 600)));
         }
+    }
+
+    /// Activities that were handed over and are neither delivered, kept nor lost.
+    fn in_memory(&self) -> u64 {
+        self.handed_over.saturating_sub(self.seen.sent + self.seen.failed + self.seen.spooled)
     }
 
     /// Flushes everything and ends the thread, waiting for at most `limit`.
@@ -234,20 +297,50 @@ impl Reporter {
             // SAFETY: armed by the flush.
             unsafe { ngx_del_timer(&raw mut *self.timer) };
         }
-        if let Some(sender) = self.sender.take() {
-            let tally = Arc::clone(&sender.tally);
-            sender.close(limit);
-            let failed = tally.failed.load(Ordering::Relaxed) - self.seen_failed;
-            let done = tally.sent.load(Ordering::Relaxed) + tally.failed.load(Ordering::Relaxed);
-            let unsent = self.handed_over.saturating_sub(done);
-            if failed + unsent != 0 {
-                count_lost(main, failed + unsent, &tally.last_error());
-            }
+        let Some(sender) = self.sender.take() else { return };
+        let tally = sender.close(limit);
+        self.read_tally(main, &tally);
+        if self.in_memory() != 0 {
+            count_lost(main, self.in_memory(), "the worker ended before the collector answered");
         }
     }
 }
 
 impl Batch {
+    fn new(destination: Arc<Destination>) -> Self {
+        Self {
+            destination,
+            body: Vec::new(),
+            count: 0,
+            began: 0,
+            allowance: BURST,
+            // SAFETY: nginx's clock of the running event loop.
+            allowed_at: unsafe { ngx_current_msec },
+        }
+    }
+
+    /// Whether the batch, having grown by one, is to be handed over.
+    fn may_leave(&mut self, now: usize, is_pressed: impl FnOnce() -> bool) -> bool {
+        let size = self.body.len();
+        if self.count < self.destination.batch_size && size < BATCH_BYTES {
+            return false;
+        }
+        // Who switched batches off gets none.
+        if size >= GROWN_BYTES || self.destination.batch_size == 1 {
+            return true;
+        }
+        let earned = now.wrapping_sub(self.allowed_at) / PACE_MS;
+        if earned != 0 {
+            self.allowance = BURST.min(self.allowance.saturating_add(earned));
+            self.allowed_at = now;
+        }
+        if (self.allowance == 0 && size < BATCH_BYTES) || is_pressed() {
+            return false;
+        }
+        self.allowance = self.allowance.saturating_sub(1);
+        true
+    }
+
     /// One activity is sent as an object, several as an array (activities.md § 3).
     fn close(&mut self) -> Job {
         let mut body = std::mem::take(&mut self.body);
@@ -270,14 +363,22 @@ unsafe extern "C" fn on_timer(ev: *mut ngx_event_t) {
             let main = unsafe { &*(*ev).data.cast::<MainConf>() };
             main.with_worker(|worker| {
                 let reporter = &mut worker.reporter;
-                reporter.read_tally(main);
+                if let Some(tally) = reporter.sender.as_ref().map(|s| Arc::clone(&s.tally)) {
+                    reporter.read_tally(main, &tally);
+                }
                 reporter.flush(main, false);
-                if reporter.handed_over > reporter.seen_sent + reporter.seen_failed {
+                if reporter.in_memory() != 0 || reporter.has_spool {
                     reporter.arm(TALLY_INTERVAL_MS);
                 }
             });
         },
     );
+}
+
+/// By how much a number of the tally has grown since it was last looked at.
+fn newly(seen: &mut u64, tally: &AtomicU64) -> u64 {
+    let before = std::mem::replace(seen, tally.load(Ordering::Relaxed));
+    seen.saturating_sub(before)
 }
 
 /// Lost activities are counted, and logged at most once a minute by all workers together.

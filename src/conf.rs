@@ -20,6 +20,8 @@ use crate::log::{self, EMERG};
 use crate::risk_location::RiskLocation;
 use crate::sender::Destination;
 use crate::shared_zone::SharedZone;
+use crate::spool;
+use crate::token_cache::{self, TokenCache};
 use crate::upstream::Upstreams;
 use crate::values::Values;
 use crate::worker::Worker;
@@ -58,6 +60,9 @@ pub(crate) struct Enforcement {
     pub(crate) backend_url: BaseUrl,
     pub(crate) tls: TlsSettings,
     pub(crate) destination: Arc<Destination>,
+    pub(crate) token_cache_setting: token_cache::Setting,
+    /// Set at the end of configuration, unless switched off.
+    pub(crate) token_cache: OnceCell<Rc<TokenCache>>,
     /// Set at the end of configuration.
     pub(crate) risk_location: OnceCell<Rc<RiskLocation>>,
 }
@@ -84,6 +89,8 @@ pub(crate) struct TlsSettings {
 struct Place {
     file: String,
     line: ngx_uint_t,
+    /// How much the directive there says about why the level is in effect.
+    weight: u8,
 }
 
 impl fmt::Display for Place {
@@ -117,6 +124,13 @@ impl MainConf {
         unsafe { &*conf }
     }
 
+    /// The same directory, used elsewhere in this configuration with another limit.
+    fn spool_of_other_size(&self, destination: &Destination) -> Option<&spool::Setting> {
+        let wanted = destination.spool.as_ref()?;
+        let mut known = self.enforcements.iter().filter_map(|e| e.destination.spool.as_ref());
+        known.find(|known| known.dir == wanted.dir && known.max_size != wanted.max_size)
+    }
+
     /// Runs `f` on what this worker keeps between requests, making it first if need be. `None` if
     /// it is in use further up the stack, or cannot be made: nothing may depend on it.
     pub(crate) fn with_worker<T>(&self, f: impl FnOnce(&mut Worker) -> T) -> Option<T> {
@@ -129,9 +143,14 @@ impl MainConf {
 }
 
 impl LocConf {
-    /// Remembers the first directive of this level, and `px_enabled` in preference to others.
+    /// Remembers the first directive of this level, in preference those that switch the module on.
     pub(crate) fn note_place(&mut self, directive: &'static str, cf: *mut ngx_conf_t) {
-        if self.place.is_some() && directive != "px_enabled" {
+        let weight = match directive {
+            "px_enabled" | "px_module_enabled" => 2,
+            "px_active_header_name" => 1,
+            _ => 0,
+        };
+        if self.place.as_ref().is_some_and(|known| known.weight >= weight) {
             return;
         }
         // SAFETY: `cf` is the state nginx passed to the setter, which reads a file.
@@ -140,8 +159,8 @@ impl LocConf {
         let file = unsafe { &*file };
         // SAFETY: the name of the file being read lives in the cycle's pool.
         let name = unsafe { ffi::bytes(file.file.name) };
-        self.place =
-            Some(Place { file: String::from_utf8_lossy(name).into_owned(), line: file.line });
+        let file_name = String::from_utf8_lossy(name).into_owned();
+        self.place = Some(Place { file: file_name, line: file.line, weight });
     }
 
     /// Completes this level from the outer one and compiles it.
@@ -217,7 +236,14 @@ impl LocConf {
             batch_interval_ms: values.batch_activities_timeout_ms.unwrap_or(1000),
             timeout_ms: values.async_timeout.unwrap_or(2000),
             tls: tls.clone(),
+            spool: values.activity_spool.clone().flatten(),
         });
+        if let Some(other) = main.spool_of_other_size(&destination) {
+            return Err(format!(
+                "\"px_activity_spool\" gives \"{}\" another \"max_size\" than elsewhere, {place}",
+                other.dir.display()
+            ));
+        }
         // Activities of locations that report to the same place travel in the same batches.
         let destination = main
             .enforcements
@@ -242,6 +268,8 @@ impl LocConf {
             backend_url,
             tls,
             destination,
+            token_cache_setting: values.token_cache.clone().unwrap_or_default(),
+            token_cache: OnceCell::new(),
             risk_location: OnceCell::new(),
         });
         main.enforcements.push(Rc::clone(&enforcement));

@@ -14,6 +14,7 @@ use px_core::reason::FilterReason;
 use crate::conf::Enforcement;
 use crate::ffi;
 use crate::risk_api::Call;
+use crate::token_cache::Lookup;
 
 /// One client request.
 ///
@@ -24,8 +25,10 @@ pub(crate) struct Ctx {
     pub(crate) stage: Stage,
     /// The Risk API call under way, or just ended.
     pub(crate) call: Option<Box<Call>>,
-    pub(crate) verdict: Option<Box<Verdict<'static>>>,
+    pub(crate) verdict: Option<Verdict<'static>>,
     pub(crate) filter_reason: Option<FilterReason>,
+    /// What became of the look into the token cache, if there was one.
+    pub(crate) token_lookup: Option<Lookup>,
     pub(crate) pxhd_set: bool,
     pub(crate) reported: bool,
 }
@@ -69,6 +72,7 @@ impl Ctx {
                 call: None,
                 verdict: None,
                 filter_reason: None,
+                token_lookup: None,
                 pxhd_set: false,
                 reported: false,
             });

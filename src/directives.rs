@@ -3,15 +3,17 @@
 //! Adding a directive is a row here, a field in `values.rs`, and its entry in
 //! `docs/directives.md`; a test compares table and document.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::{fs, ptr};
 
 use nginx_sys::{
     NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_UPS_CONF,
-    ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_time, ngx_str_t,
-    ngx_uint_t,
+    ngx_add_path, ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_offset,
+    ngx_parse_size, ngx_parse_time, ngx_path_t, ngx_str_t, ngx_uint_t,
 };
 use px_core::base_url::BaseUrl;
 use px_core::filter::Network;
@@ -25,6 +27,7 @@ use crate::conf::LocConf;
 use crate::ffi::{self, OK};
 use crate::log::{self, EMERG, WARN};
 use crate::values::Values;
+use crate::{spool, token_cache};
 
 /// `http`, `server` and `location`, as every `px_*` directive; the argument count is added.
 const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
@@ -52,7 +55,7 @@ const fn row(
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 76] = [
+pub(crate) static DIRECTIVES: [Directive; 78] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -127,6 +130,7 @@ pub(crate) static DIRECTIVES: [Directive; 76] = [
     row(c"px_max_activity_batch_size", ONE, |v, a| once(&mut v.max_activity_batch_size, a.number(0, 1000)? as usize)),
     row(c"px_batch_activities_timeout_ms", ONE, |v, a| once(&mut v.batch_activities_timeout_ms, a.milliseconds(10, 60_000)?)),
     row(c"px_async_timeout", ONE, |v, a| once(&mut v.async_timeout, a.milliseconds(10, 60_000)?)),
+    row(c"px_activity_spool", ONE_OR_TWO, |v, a| once(&mut v.activity_spool, a.activity_spool()?)),
 
     // Backends and limits
     row(c"px_backend_url", ONE, |v, a| once(&mut v.backend_url, a.url()?)),
@@ -141,6 +145,7 @@ pub(crate) static DIRECTIVES: [Directive; 76] = [
     row(c"px_risk_cookie_min_iterations", ONE, |v, a| once(&mut v.risk_cookie_min_iterations, a.number(1, 1_000_000)?)),
     row(c"px_risk_cookie_max_iterations", ONE, |v, a| once(&mut v.risk_cookie_max_iterations, a.number(1, 1_000_000)?)),
     row(c"px_user_agent_max_length", ONE, |v, a| once(&mut v.user_agent_max_length, a.number(1, 65_536)? as usize)),
+    row(c"px_token_cache", ONE, |v, a| once(&mut v.token_cache, a.token_cache()?)),
     row(c"px_forged_cookie_budget", ONE, |v, a| once(&mut v.forged_cookie_budget, a.number(0, 100_000)?)),
 ];
 
@@ -405,6 +410,94 @@ impl Args<'_> {
         }
     }
 
+    /// `off` or `zone=name:size`.
+    fn token_cache(&self) -> Result<token_cache::Setting, Refusal> {
+        self.parse(|text| {
+            if text == "off" {
+                return Ok(token_cache::Setting::Off);
+            }
+            let zone = text.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
+            let (name, size) = zone.ok_or("it must be \"off\" or \"zone=name:size\"")?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if name.is_empty() || !name.bytes().all(plain) {
+                return Err("its zone needs a name of letters, digits, \"_\" and \"-\"".into());
+            }
+            let mut word = ngx_str_t { len: size.len(), data: size.as_ptr().cast_mut() };
+            // SAFETY: nginx reads `len` bytes and changes nothing.
+            let bytes = unsafe { ngx_parse_size(&raw mut word) };
+            let size = usize::try_from(bytes).ok().filter(|size| *size >= token_cache::MIN_SIZE);
+            let size = size.ok_or("its size must be 512k or more")?;
+            Ok(token_cache::Setting::Zone { name: name.to_owned(), size })
+        })
+    }
+
+    /// `off`, or `path=directory max_size=size`.
+    fn activity_spool(&self) -> Result<Option<spool::Setting>, Refusal> {
+        let (mut dir, mut max_size) = (None, None);
+        for at in 0..self.words.len() {
+            let word = self.text(at)?;
+            match word.split_once('=') {
+                None if word == "off" && self.words.len() == 1 => return Ok(None),
+                Some(("path", path)) if dir.is_none() && !path.is_empty() => {
+                    dir = Some(self.made_by_nginx(path)?);
+                }
+                Some(("max_size", size)) if max_size.is_none() => {
+                    let size = nginx_size(size).filter(|size| *size >= spool::MIN_SIZE);
+                    max_size = Some(size.ok_or_else(|| Refusal::Value {
+                        value: word.clone(),
+                        reason: "it must be a size of 1m or more".to_owned(),
+                    })?);
+                }
+                _ => {
+                    let reason =
+                        "it must be \"off\" or \"path=directory max_size=size\"".to_owned();
+                    return Err(Refusal::Value { value: word, reason });
+                }
+            }
+        }
+        match (dir, max_size) {
+            (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
+            _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
+        }
+    }
+
+    /// A directory that nginx makes, for the user of its workers, when it starts and when it tests
+    /// its configuration. Relative paths begin at the prefix, as those of nginx's own directories.
+    fn made_by_nginx(&self, path: &str) -> Result<PathBuf, Refusal> {
+        let path = match path.trim_end_matches('/') {
+            "" => "/",
+            path => path,
+        };
+        // SAFETY: `cf` is live for the call.
+        let cf = unsafe { &*self.cf };
+        // nginx reads names of files up to their null.
+        // SAFETY: the pool of the configuration is live.
+        let name = unsafe { ffi::copy_to_pool(cf.pool, format!("{path}\0").as_bytes()) };
+        let mut name = name.ok_or(Refusal::Logged)?;
+        name.len -= 1;
+        // SAFETY: the cycle is live while configuration is read; 0 = relative to the prefix.
+        let rc = unsafe { ngx_conf_full_name(cf.cycle, &raw mut name, 0) };
+        if rc != OK {
+            return Err(Refusal::Logged);
+        }
+        // SAFETY: the pool is live, and zero is valid for this struct.
+        let made = unsafe { ffi::zeroed_in_pool::<ngx_path_t>(cf.pool) };
+        let made = made.ok_or(Refusal::Logged)?;
+        made.name = name;
+        // SAFETY: `cf` reads a file.
+        let file = unsafe { &*cf.conf_file };
+        made.conf_file = file.file.name.data;
+        made.line = file.line;
+        let mut slot = ptr::from_mut(made);
+        // SAFETY: a complete path in the configuration pool.
+        if unsafe { ngx_add_path(self.cf, &raw mut slot) } != OK {
+            return Err(Refusal::Logged);
+        }
+        // SAFETY: nginx left a string in the cycle's pool.
+        let bytes = unsafe { ffi::bytes(name) };
+        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+    }
+
     fn url(&self) -> Result<BaseUrl, Refusal> {
         let url = self.parse(BaseUrl::parse)?;
         if !url.tls && !url.is_loopback() {
@@ -525,6 +618,14 @@ fn nginx_time(text: &str) -> Option<u64> {
     // SAFETY: nginx reads `len` bytes and changes nothing.
     let time: ngx_int_t = unsafe { ngx_parse_time(&raw mut word, 0) };
     u64::try_from(time).ok()
+}
+
+/// Bytes of a text such as `64m`.
+fn nginx_size(text: &str) -> Option<u64> {
+    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+    // SAFETY: nginx reads `len` bytes and changes nothing.
+    let size = unsafe { ngx_parse_offset(&raw mut word) };
+    u64::try_from(size).ok()
 }
 
 /// A header name in lower case.

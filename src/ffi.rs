@@ -169,7 +169,6 @@ pub(crate) unsafe fn push_header(
 
 unsafe extern "C" {
     pub(crate) fn px_request_internal(r: *mut ngx_http_request_t) -> ngx_uint_t;
-    pub(crate) fn px_request_error_page(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_request_filter_finalize(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_request_header_only(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_request_want_body(r: *mut ngx_http_request_t);

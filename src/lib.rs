@@ -6,7 +6,8 @@
 //! One request, in order: `access` asks `px_core::enforce::begin`; if the Risk API decides, `risk_api`
 //! asks it in the location that `risk_location` made, through the upstream block that `upstream`
 //! injected; `access` acts on the verdict (`respond`, `origin`); `filters` sets `_pxhd`; `activities`
-//! reports, through `sender`.
+//! reports, through `sender`, whose `poster` talks to the collector while `spool` keeps what cannot
+//! be delivered.
 
 mod abi_guard;
 mod access;
@@ -22,6 +23,7 @@ mod ffi;
 mod filters;
 mod log;
 mod origin;
+mod poster;
 mod request;
 mod resolver;
 mod respond;
@@ -29,7 +31,9 @@ mod risk_api;
 mod risk_location;
 mod sender;
 mod shared_zone;
+mod spool;
 mod thread;
+mod token_cache;
 mod upstream;
 mod values;
 mod variables;
@@ -150,6 +154,10 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             // SAFETY: as above.
             if unsafe { main.shared.add(cf) }.is_err() {
+                return ERROR;
+            }
+            // SAFETY: as above.
+            if unsafe { token_cache::create_all(cf, &main.enforcements) }.is_none() {
                 return ERROR;
             }
             // SAFETY: as above.

@@ -29,17 +29,20 @@ pub(crate) unsafe fn view(r: *mut ngx_http_request_t) -> Option<Request<'static>
     // SAFETY: the connection is live.
     let is_tls = unsafe { ffi::px_connection_is_tls(request.connection) } != 0;
     // SAFETY: strings of a live request, as are all below.
-    let (method, target, peer_ip) = unsafe {
+    let (method, path, peer_ip) = unsafe {
         (
             ffi::bytes(request.method_name),
             ffi::bytes(request.unparsed_uri),
             ffi::bytes(connection.addr_text),
         )
     };
+    // SAFETY: as above.
+    let line = unsafe { ffi::bytes(request.request_line) };
+    let absolute = absolute_form(line, method);
     // SAFETY: live request.
     let headers = unsafe { headers(r) }?;
     // SAFETY: live request.
-    let host = unsafe { host(r) };
+    let host = unsafe { host(r, absolute.is_some()) };
     // SAFETY: live request.
     let tls = if is_tls { unsafe { tls_facts(r) } } else { Tls::default() };
     // SAFETY: live request.
@@ -48,7 +51,8 @@ pub(crate) unsafe fn view(r: *mut ngx_http_request_t) -> Option<Request<'static>
         method,
         scheme: if is_tls { "https" } else { "http" },
         host,
-        target,
+        // Of any other scheme nginx serves the path all the same, and so it is judged.
+        target: absolute.filter(|target| is_http(target)).unwrap_or(path),
         http_version: match request.http_version {
             1000 => "1.0",
             1001 => "1.1",
@@ -62,6 +66,19 @@ pub(crate) unsafe fn view(r: *mut ngx_http_request_t) -> Option<Request<'static>
         request_id,
         tls,
     })
+}
+
+/// The target of a request line that names a host, as proxies are sent it.
+fn absolute_form<'r>(line: &'r [u8], method: &[u8]) -> Option<&'r [u8]> {
+    let target = line.get(method.len()..)?.trim_ascii_start().split(|byte| *byte == b' ').next()?;
+    target.first().is_some_and(u8::is_ascii_alphabetic).then_some(target)
+}
+
+fn is_http(target: &[u8]) -> bool {
+    let begins = |scheme: &[u8]| {
+        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    begins(b"http://") || begins(b"https://")
 }
 
 /// The header lines in order of arrival, as an array in the request's pool.
@@ -108,17 +125,19 @@ unsafe fn headers(r: *mut ngx_http_request_t) -> Option<&'static [Header<'static
     Some(unsafe { slice::from_raw_parts(array.cast::<Header<'static>>(), filled) })
 }
 
-/// The `Host` header's text, or the name the request was sent to, or the server's.
+/// The `Host` header's text, or the name the request was sent to, or the server's. A host in the
+/// request line counts before the header (RFC 9112 § 3.2.2), as it does for nginx.
 ///
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn host(r: *mut ngx_http_request_t) -> &'static [u8] {
+unsafe fn host(r: *mut ngx_http_request_t, in_request_line: bool) -> &'static [u8] {
     // SAFETY: the caller vouches for the request.
     let headers_in = unsafe { &(*r).headers_in };
     // SAFETY: null or an element of the header list.
     if let Some(host) = unsafe { headers_in.host.as_ref() }
         && host.value.len != 0
+        && !in_request_line
     {
         // SAFETY: header strings live as long as the request.
         return unsafe { ffi::bytes(host.value) };
@@ -172,7 +191,8 @@ unsafe fn variable(r: *mut ngx_http_request_t, name: &'static str) -> &'static [
     }
 }
 
-/// A fresh UUID v4 in the request's pool.
+/// A fresh UUID v4 in the request's pool. The generator seeds itself with its first use, which must
+/// come after the fork: nothing in the master may draw from it.
 ///
 /// # Safety
 ///

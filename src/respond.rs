@@ -61,6 +61,9 @@ unsafe fn send_answer(r: *mut ngx_http_request_t, answer: &Answer) -> ngx_int_t 
         unsafe { (ffi::zeroed_in_pool::<ngx_buf_t>(pool), ffi::copy_to_pool(pool, &answer.body)) };
     let (Some(buffer), Some(body)) = (buffer, body) else { return ERROR };
 
+    // In a location that `error_page 418 =200 /x` led to, nginx would send that status instead.
+    // SAFETY: live request.
+    unsafe { (*r).err_status = 0 };
     // SAFETY: live request; the header filters have not run.
     let out = unsafe { &mut (*r).headers_out };
     out.status = ngx_uint_t::from(answer.status);

@@ -28,8 +28,12 @@ pub(crate) struct Shared {
     pub(crate) activities_offered: AtomicU64,
     pub(crate) activities_sent: AtomicU64,
     pub(crate) activities_lost: AtomicU64,
+    /// Written to the spool, and accepted by the collector from it. The latter count as sent too.
+    pub(crate) activities_spooled: AtomicU64,
+    pub(crate) activities_unspooled: AtomicU64,
     pub(crate) risk_log: Limit,
     pub(crate) activities_log: Limit,
+    pub(crate) spool_log: Limit,
     breakers: [BackendBreaker; BREAKERS],
 }
 
@@ -105,7 +109,7 @@ impl SharedZone {
     ///
     /// `cf` must be the configuration state nginx passed to the calling callback.
     pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let mut name = ffi::str_of("px_shared_2");
+        let mut name = ffi::str_of("px_shared_3");
         let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
         // SAFETY: all pointers are live; the name is static.
         let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, SIZE, tag) };

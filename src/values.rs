@@ -10,6 +10,7 @@ use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
 
 use crate::complex_value::ComplexValue;
+use crate::{spool, token_cache};
 
 macro_rules! values {
     ($($(#[$meta:meta])* $field:ident: $type:ty,)*) => {
@@ -81,6 +82,7 @@ values! {
     risk_cookie_max_iterations: u32,
     user_agent_max_length: usize,
     forged_cookie_budget: u32,
+    token_cache: token_cache::Setting,
 
     enable_json_response: bool,
     custom_logo: ComplexValue,
@@ -103,6 +105,8 @@ values! {
     batch_activities_timeout_ms: u64,
     /// Milliseconds.
     async_timeout: u64,
+    /// `Some(None)`: switched off.
+    activity_spool: Option<spool::Setting>,
 
     /// Milliseconds.
     s2s_timeout: u64,

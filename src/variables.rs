@@ -26,10 +26,14 @@ const fn of(name: &'static str, text: Text) -> Variable {
 /// Name of the one variable that also knows of filtered requests.
 const VERDICT: &str = "px_verdict";
 const FILTER_REASON: &str = "px_filter_reason";
+const TOKEN_CACHE: &str = "px_token_cache";
+/// Names of the one variable whose value is verified only when it is read.
+const DATA_ENRICHMENT: &str = "px_data_enrichment";
+const PXDE: &str = "pxde";
 
 /// Every variable; the old spellings stand behind ours (DECISIONS 3).
 #[rustfmt::skip]
-pub(crate) static VARIABLES: [Variable; 31] = [
+pub(crate) static VARIABLES: [Variable; 32] = [
     of(VERDICT, |v| Some(v.action.as_str().into())),
     of(FILTER_REASON, |_| None),
     of("px_pass_reason", pass_reason),
@@ -50,7 +54,8 @@ pub(crate) static VARIABLES: [Variable; 31] = [
     of("px_sensitive", |v| Some(if v.is_sensitive() { "1" } else { "0" }.into())),
     of("px_s2s_error_reason", |v| v.s2s_error.as_ref().map(|error| error.reason.as_str().into())),
     of("px_s2s_error_http_status", |v| v.s2s_error.as_ref()?.http_status.map(|s| s.to_string().into())),
-    of("px_data_enrichment", data_enrichment),
+    of(DATA_ENRICHMENT, |_| None),
+    of(TOKEN_CACHE, |_| None),
     of("pxscore", score),
     of("pxvid", vid),
     of("pxuuid", uuid),
@@ -60,7 +65,7 @@ pub(crate) static VARIABLES: [Variable; 31] = [
     of("pxcookiets", cookie_ts),
     of("pxcall", call_reason),
     of("pxaction", |v| (v.action != Action::Pass).then(|| v.block_action.as_ref().into())),
-    of("pxde", data_enrichment),
+    of(PXDE, |_| None),
 ];
 
 fn pass_reason<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
@@ -93,10 +98,6 @@ fn risk_rtt<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
 
 fn cookie_ts<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
     v.token_time().map(|time| time.to_string().into())
-}
-
-fn data_enrichment<'v>(v: &'v Verdict<'static>) -> Option<Cow<'v, str>> {
-    v.data_enrichment().map(Cow::Owned)
 }
 
 /// Registers all variables. Part of `preconfiguration`.
@@ -134,6 +135,10 @@ unsafe extern "C" fn get(
             let ctx = unsafe { ctx.as_ref() }?;
             let variable = VARIABLES.get(data)?;
             let text = match (&ctx.verdict, ctx.filter_reason) {
+                _ if variable.name == TOKEN_CACHE => ctx.token_lookup?.as_str().into(),
+                (Some(verdict), _) if [DATA_ENRICHMENT, PXDE].contains(&variable.name) => {
+                    verdict.data_enrichment(&ctx.enforcement.policy)?.into()
+                }
                 (Some(verdict), _) => (variable.text)(verdict)?,
                 (None, Some(_)) if variable.name == VERDICT => "filtered".into(),
                 (None, Some(reason)) if variable.name == FILTER_REASON => reason.as_str().into(),

@@ -1,0 +1,304 @@
+//! `px_token_cache`: authenticated tokens in memory shared by all workers (DECISIONS 17).
+//!
+//! The table and what makes a hit strict is the core's; here are its memory, its lock and the hash.
+
+use std::ffi::c_void;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{ptr, slice};
+
+use foldhash::quality::FixedState;
+use nginx_sys::{
+    ngx_conf_t, ngx_http_request_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_shmtx_trylock, ngx_shmtx_unlock, ngx_slab_alloc, ngx_slab_pool_t,
+};
+use px_core::token_cache::{Header, Link, SLOT_BYTES, Slot, Table};
+use px_core::token_memory::{Key, TokenMemory};
+
+use crate::conf::Enforcement;
+use crate::ffi::{self, ERROR, OK};
+
+/// Tries to take the lock before a request does without the cache. It is held for less than a
+/// microsecond; whoever finds it taken so often has met a stopped process.
+const LOCK_TRIES: usize = 1000;
+
+/// Smallest zone: a few hundred tokens.
+pub(crate) const MIN_SIZE: usize = 512 * 1024;
+
+/// What an operator may say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Off,
+    /// Size in bytes.
+    Zone {
+        name: String,
+        size: usize,
+    },
+}
+
+impl Default for Setting {
+    /// Room for some 5,000 tokens.
+    fn default() -> Self {
+        Self::Zone { name: "px_token_cache".to_owned(), size: 8 * 1024 * 1024 }
+    }
+}
+
+/// A zone as a configuration knows it.
+pub(crate) struct TokenCache(*mut ngx_shm_zone_t);
+
+/// Makes the zones of all compiled configurations. Part of `postconfiguration`.
+///
+/// # Safety
+///
+/// `cf` must be at the end of the `http` block.
+pub(crate) unsafe fn create_all(
+    cf: *mut ngx_conf_t,
+    enforcements: &[Rc<Enforcement>],
+) -> Option<()> {
+    let mut made: Vec<(&Setting, Rc<TokenCache>)> = Vec::new();
+    for enforcement in enforcements {
+        let setting = &enforcement.token_cache_setting;
+        let Setting::Zone { name, size } = setting else { continue };
+        let cache = match made.iter().find(|(other, _)| *other == setting) {
+            Some((_, cache)) => Rc::clone(cache),
+            None => {
+                // SAFETY: as the caller's.
+                let cache = Rc::new(unsafe { TokenCache::add(cf, name, *size) }?);
+                made.push((setting, Rc::clone(&cache)));
+                cache
+            }
+        };
+        let _ = enforcement.token_cache.set(cache);
+    }
+    Some(())
+}
+
+/// The beginning of the zone's one allocation; buckets and slots follow.
+#[repr(C)]
+pub(crate) struct Shared {
+    /// Keys the hash, so that nobody outside can choose a chain.
+    seed: u64,
+    bucket_count: usize,
+    slot_count: usize,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    header: Header,
+}
+
+impl TokenCache {
+    /// Asks nginx for the zone; nginx refuses one name with two sizes.
+    ///
+    /// # Safety
+    ///
+    /// `cf` must be the configuration state nginx passed to the calling callback.
+    pub(crate) unsafe fn add(cf: *mut ngx_conf_t, name: &str, size: usize) -> Option<Self> {
+        // The name carries the layout: a module with another one makes a new zone on reload.
+        let name = format!("{name}:tokens1.{SLOT_BYTES}");
+        // SAFETY: `cf` is live.
+        let pool = unsafe { (*cf).pool };
+        // SAFETY: the configuration pool is live.
+        let mut name = unsafe { ffi::copy_to_pool(pool, name.as_bytes()) }?;
+        let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
+        // SAFETY: all pointers are live; the name lives in the cycle's pool.
+        let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, size, tag) };
+        // SAFETY: null or the zone.
+        let found = unsafe { zone.as_mut() }?;
+        found.init = Some(init_zone);
+        Some(Self(zone))
+    }
+
+    /// The cache as one request uses it.
+    pub(crate) fn for_request(&self, r: *mut ngx_http_request_t) -> RequestCache<'_> {
+        RequestCache { zone: self.0, r, lookup: None, _cache: PhantomData }
+    }
+}
+
+/// What became of a request's look into the cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// The token was known.
+    Hit,
+    Miss,
+}
+
+impl Lookup {
+    /// As `$px_token_cache` says it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+        }
+    }
+}
+
+/// The cache, with the pool that what is found lives in.
+pub(crate) struct RequestCache<'c> {
+    zone: *mut ngx_shm_zone_t,
+    r: *mut ngx_http_request_t,
+    lookup: Option<Lookup>,
+    _cache: PhantomData<&'c TokenCache>,
+}
+
+impl TokenMemory<'static> for RequestCache<'_> {
+    fn find(&mut self, key: &Key<'_>) -> Option<&'static [u8]> {
+        let shared = self.shared()?;
+        let parts: [&[u8]; 2] = [&key.secret, key.token];
+        let hash = hash(shared, &parts);
+        // Copied out under the lock, to where it costs nothing; the pool may have to ask the
+        // system for memory, which nobody must wait for.
+        let mut copy = [0; SLOT_BYTES];
+        let len = self.locked(|table| {
+            let entry = table.find(hash, &parts)?;
+            copy.get_mut(..entry.len())?.copy_from_slice(entry);
+            Some(entry.len())
+        });
+        let Some(entry) = len.flatten().and_then(|len| copy.get(..len)) else {
+            shared.misses.fetch_add(1, Ordering::Relaxed);
+            self.lookup.get_or_insert(Lookup::Miss);
+            return None;
+        };
+        shared.hits.fetch_add(1, Ordering::Relaxed);
+        self.lookup = Some(Lookup::Hit);
+        // SAFETY: the request is live while its verdict is being made.
+        let pool = unsafe { (*self.r).pool };
+        // SAFETY: live pool.
+        let kept = unsafe { ffi::copy_to_pool(pool, entry) }?;
+        // SAFETY: lives as long as the request's pool, as everything a verdict borrows.
+        Some(unsafe { ffi::bytes(kept) })
+    }
+
+    fn store(&mut self, key: &Key<'_>, entry: &[&[u8]]) {
+        // What was found, if anything, was no use: it belonged to another browser.
+        self.lookup = Some(Lookup::Miss);
+        let Some(shared) = self.shared() else { return };
+        let parts: [&[u8]; 2] = [&key.secret, key.token];
+        let hash = hash(shared, &parts);
+        self.locked(|table| table.store(hash, &parts, entry));
+    }
+}
+
+impl RequestCache<'_> {
+    /// What became of the look into the cache, if there was one.
+    pub(crate) fn lookup(&self) -> Option<Lookup> {
+        self.lookup
+    }
+
+    fn shared<'a>(&self) -> Option<&'a Shared> {
+        // SAFETY: the zone of this configuration, live as long as its cycle.
+        let data = unsafe { (*self.zone).data };
+        // SAFETY: init_zone set it; what is not atomic in it is changed under the lock only.
+        unsafe { data.cast::<Shared>().as_ref() }
+    }
+
+    /// Runs `f` on the table under its lock; `None` if the lock cannot be had at once. `f` must
+    /// not panic: other workers would find the lock taken.
+    fn locked<T>(&self, f: impl FnOnce(&mut Table<'_>) -> T) -> Option<T> {
+        // SAFETY: the zone of this configuration.
+        let pool = unsafe { (*self.zone).shm.addr }.cast::<ngx_slab_pool_t>();
+        // SAFETY: nginx laid a slab pool, with its mutex, into the zone.
+        let mutex = unsafe { &raw mut (*pool).mutex };
+        let mut taken = false;
+        for _ in 0..LOCK_TRIES {
+            // SAFETY: an initialised mutex. Of a worker that dies, the master frees it.
+            taken = unsafe { ngx_shmtx_trylock(mutex) } != 0;
+            if taken {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        if !taken {
+            return None;
+        }
+        // SAFETY: the zone of this configuration.
+        let shared = unsafe { (*self.zone).data }.cast::<Shared>();
+        // SAFETY: the lock is held: nobody else uses the table.
+        let result = f(&mut unsafe { table(shared) });
+        // SAFETY: taken above.
+        unsafe { ngx_shmtx_unlock(mutex) };
+        Some(result)
+    }
+}
+
+fn hash(shared: &Shared, parts: &[&[u8]]) -> u64 {
+    let mut hasher = FixedState::with_seed(shared.seed).build_hasher();
+    for part in parts {
+        hasher.write(part);
+    }
+    hasher.finish()
+}
+
+/// # Safety
+///
+/// `shared` must be the beginning of a zone that [`init_zone`] laid out, and its lock be held for as
+/// long as the result is used.
+unsafe fn table<'a>(shared: *mut Shared) -> Table<'a> {
+    // SAFETY: written once when the zone was made.
+    let (bucket_count, slot_count) = unsafe { ((*shared).bucket_count, (*shared).slot_count) };
+    // SAFETY: one past the fixed part, inside the allocation.
+    let buckets = unsafe { shared.add(1) }.cast::<Link>();
+    // SAFETY: the buckets, an even number, end where the slots begin, aligned for them.
+    let slots = unsafe { buckets.add(bucket_count) }.cast::<Slot>();
+    // SAFETY: the three parts do not overlap; all zero, or anything, is valid for them.
+    unsafe {
+        Table {
+            header: &mut (*shared).header,
+            buckets: slice::from_raw_parts_mut(buckets, bucket_count),
+            slots: slice::from_raw_parts_mut(slots, slot_count),
+        }
+    }
+}
+
+unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
+    ffi::guard(
+        "the token cache's zone",
+        || ERROR,
+        || {
+            // SAFETY: nginx passes the zone it initialises.
+            let zone = unsafe { &mut *zone };
+            let pool = zone.shm.addr.cast::<ngx_slab_pool_t>();
+            if !data.is_null() {
+                // Reload with an unchanged size: the tokens stay.
+                zone.data = data;
+                return OK;
+            }
+            if zone.shm.exists != 0 {
+                // SAFETY: nginx laid a slab pool into the zone.
+                zone.data = unsafe { (*pool).data };
+                return OK;
+            }
+            // As many slots as there is room for: the pool's own bookkeeping takes a part that only it
+            // knows.
+            // SAFETY: nginx laid a slab pool into the zone.
+            unsafe { (*pool).set_log_nomem(0) };
+            let per_slot = size_of::<Slot>() + size_of::<Link>();
+            let mut slot_count = (zone.shm.size / per_slot) & !1;
+            let shared = loop {
+                let size = size_of::<Shared>() + slot_count * per_slot;
+                // SAFETY: as above.
+                let memory = unsafe { ngx_slab_alloc(pool, size) };
+                if !memory.is_null() {
+                    // SAFETY: a fresh block of that size.
+                    unsafe { ptr::write_bytes(memory.cast::<u8>(), 0, size) };
+                    break memory.cast::<Shared>();
+                }
+                slot_count = slot_count.saturating_sub(2 + slot_count / 100) & !1;
+                if slot_count == 0 {
+                    return ERROR;
+                }
+            };
+            // SAFETY: just allocated and zeroed, large and aligned enough.
+            let fixed = unsafe { &mut *shared };
+            // Not from the generator of the request ids: this is the master, and its workers would all
+            // inherit the same state and make the same ids.
+            fixed.seed = RandomState::new().hash_one(shared.addr());
+            fixed.bucket_count = slot_count;
+            fixed.slot_count = slot_count;
+            // SAFETY: nginx laid a slab pool into the zone.
+            unsafe { (*pool).data = shared.cast() };
+            zone.data = shared.cast();
+            OK
+        },
+    )
+}
