@@ -3,12 +3,14 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod client;
+pub mod h2;
 pub mod nginx;
 pub mod origin;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Connection, Response, curl, get, request};
 pub use nginx::Nginx;
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use origin::Origin;
 
 use std::thread;

@@ -283,11 +283,18 @@ impl Builder {
     pub fn start_with(&self, prepare: impl FnOnce(&Path)) -> Nginx {
         let dir = fresh_dir();
         prepare(&dir);
+        // Between our look for a free port and nginx's bind somebody else may have been given it.
+        let tries = (0..5).find_map(|_| self.try_start(&dir));
+        let (child, addr) = tries.expect("a port that stays free");
+        Nginx { child, dir, addr, strict: true }
+    }
+
+    fn try_start(&self, dir: &Path) -> Option<(Child, SocketAddr)> {
         let addr = free_addr();
-        self.write(&dir, addr);
+        self.write(dir, addr);
         let mut child = Command::new(binary())
             .arg("-p")
-            .arg(&dir)
+            .arg(dir)
             .args(["-c", "nginx.conf"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -300,12 +307,16 @@ impl Builder {
                 let stderr = child.stderr.take().map(BufReader::new);
                 let lines: Vec<String> =
                     stderr.into_iter().flat_map(BufRead::lines).map_while(Result::ok).collect();
+                if lines.iter().any(|line| line.contains("still could not bind")) {
+                    let _ = fs::remove_file(dir.join("error.log"));
+                    return None;
+                }
                 panic!("nginx ended with {status}:\n{}", lines.join("\n"));
             }
             assert!(Instant::now() < until, "nginx does not listen");
             thread::sleep(Duration::from_millis(2));
         }
-        Nginx { child, dir, addr, strict: true }
+        Some((child, addr))
     }
 }
 
@@ -353,10 +364,14 @@ fn fresh_dir() -> PathBuf {
 
 /// An address of this machine that nobody else uses: each process and nginx has its own.
 pub fn free_addr() -> SocketAddr {
+    listener().local_addr().expect("a bound socket has an address")
+}
+
+/// As [`free_addr`], listening.
+pub fn listener() -> TcpListener {
     let pid = std::process::id();
     let host = [127, 1 + (pid >> 8 & 0x7f) as u8, (pid & 0xff) as u8, (1 + number() % 250) as u8];
-    let listener = TcpListener::bind((std::net::Ipv4Addr::from(host), 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    TcpListener::bind((std::net::Ipv4Addr::from(host), 0)).expect("a free port")
 }
 
 pub fn send_signal(pid: u32, signal: i32) {

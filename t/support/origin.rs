@@ -1,7 +1,7 @@
 //! The protected site: keeps every request byte for byte and answers as told.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -23,7 +23,7 @@ struct Shared {
 impl Origin {
     /// Answers 200 with the text `origin` until told otherwise.
     pub fn start() -> Self {
-        let listener = TcpListener::bind(super::nginx::free_addr()).expect("a free port");
+        let listener = super::nginx::listener();
         let addr = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             requests: Mutex::default(),

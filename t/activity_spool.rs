@@ -1,0 +1,664 @@
+//! Tests for the px module: activities that cannot be delivered wait on disk, sealed, and arrive
+//! exactly once and in order when the collector is back.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use px_core::sealed;
+use px_sandbox::{App, Behaviour, Endpoint, Sandbox};
+use serde_json::Value;
+use support::{BROWSER, Nginx, Origin, get, nginx, protect_apart};
+
+/// Longest wait: keys are derived meanwhile, which takes a while where nothing is optimised.
+const SOON: Duration = Duration::from_secs(60);
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A directory for a spool, for as long as the test runs.
+struct SpoolDir(PathBuf);
+
+impl SpoolDir {
+    /// nginx itself makes the last part of its path.
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("px-spool-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a directory can be made");
+        // Workers may run as another user.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Self(dir)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("spool")
+    }
+
+    fn directive(&self) -> String {
+        self.directive_of("64m")
+    }
+
+    fn directive_of(&self, max_size: &str) -> String {
+        format!("px_activity_spool path={} max_size={max_size};", self.path().display())
+    }
+
+    /// Everything in it, directories included.
+    fn everything(&self) -> Vec<PathBuf> {
+        fn look(dir: &Path, found: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                found.push(entry.path());
+                look(&entry.path(), found);
+            }
+        }
+        let mut found = Vec::new();
+        look(&self.path(), &mut found);
+        found
+    }
+
+    /// The sealed files, oldest first.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.everything();
+        files.retain(|path| path.is_file() && !path.ends_with("ledger"));
+        files.sort_by_key(|path| path.file_name().map(ToOwned::to_owned));
+        files
+    }
+
+    fn size(&self) -> u64 {
+        self.files().iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+    }
+
+    /// How many activities the files claim to hold.
+    fn activities(&self) -> u64 {
+        let claimed =
+            |path: &PathBuf| fs::read(path).map_or(0, |bytes| sealed::claimed_activities(&bytes));
+        self.files().iter().map(claimed).sum()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, activities: u64) {
+        wait_until(&format!("{activities} activities in the spool"), || {
+            self.activities() == activities
+        });
+    }
+
+    /// Nothing is left but the ledger, which says so.
+    #[track_caller]
+    fn wait_until_empty(&self) {
+        wait_until("an empty spool", || {
+            let ledger = fs::read(self.path().join("ledger")).unwrap_or_default();
+            self.files().is_empty() && ledger.starts_with(&[0; 8])
+        });
+    }
+}
+
+impl Drop for SpoolDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Site {
+    /// Answers as the Risk API.
+    sandbox: Sandbox,
+    collector: Sandbox,
+    origin: Origin,
+    spool: SpoolDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self {
+            sandbox: Sandbox::start().expect("a free port"),
+            collector: Sandbox::start().expect("a free port"),
+            origin: Origin::start(),
+            spool: SpoolDir::new(),
+        }
+    }
+
+    fn conf(&self, directives: &str) -> String {
+        self.conf_with_interval("50ms", directives)
+    }
+
+    fn conf_with_interval(&self, interval: &str, directives: &str) -> String {
+        format!(
+            "{} px_batch_activities_timeout_ms {interval}; {directives}\nlocation / {{ {} }}",
+            protect_apart(&self.sandbox, &self.collector),
+            self.origin.proxy_pass()
+        )
+    }
+
+    /// nginx with this spool, and batches of ten.
+    fn nginx(&self) -> Nginx {
+        Nginx::start(
+            &self.conf(&format!("px_max_activity_batch_size 10; {}", self.spool.directive())),
+        )
+    }
+
+    /// Visits that pass by cookie, one for each number of the range.
+    fn visit(&self, nginx: &Nginx, numbers: std::ops::Range<usize>) {
+        let cookie = format!("Cookie: {}", self.sandbox.mint(BROWSER).cookie());
+        for number in numbers {
+            assert_eq!(get(nginx.addr(), &format!("/{number}"), &[&cookie]).status, 200);
+        }
+    }
+}
+
+/// The numbers of the visits the collector knows of, in the order of their arrival.
+fn numbers(activities: &[Value]) -> Vec<usize> {
+    let number = |activity: &Value| {
+        let url = activity["url"].as_str().expect("a text");
+        url.rsplit('/').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    activities.iter().map(number).collect()
+}
+
+/// Ends nginx as a power cut would.
+fn kill_9(mut nginx: Nginx) {
+    nginx.lenient();
+    let workers = nginx.workers();
+    nginx.signal(libc::SIGKILL);
+    for worker in workers {
+        nginx::send_signal(worker, libc::SIGKILL);
+    }
+}
+
+fn count(log: &str, text: &str) -> usize {
+    log.matches(text).count()
+}
+
+const KEPT: &str = "; they are kept in \"";
+const LOST: &str = "could not be delivered";
+
+#[test]
+fn an_outage_loses_nothing_and_keeps_the_order() {
+    let site = Site::new();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..20);
+    assert_eq!(site.collector.wait_for_activities(20, SOON).len(), 20);
+    assert!(site.spool.files().is_empty());
+
+    site.collector.go_down();
+    site.visit(&nginx, 20..520);
+    site.spool.wait_for(500);
+    let log = nginx.wait_for_error_log(KEPT);
+    assert!(log.contains("[warn]") && log.contains("Connection refused"), "{log}");
+
+    site.collector.come_back().expect("the port is free again");
+    site.visit(&nginx, 520..540);
+    let activities = site.collector.wait_for_activities(540, SOON);
+    assert_eq!(numbers(&activities), (0..540).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    nginx.wait_for_error_log("activities were delivered from the spool");
+    // What waited together travels together.
+    assert!(site.collector.activity_posts().len() < 20);
+
+    // Back to normal.
+    site.visit(&nginx, 540..560);
+    assert_eq!(site.collector.wait_for_activities(560, SOON).len(), 560);
+    let log = nginx.quit();
+    assert_eq!((count(&log, KEPT), count(&log, LOST)), (1, 0), "{log}");
+    assert_eq!(site.collector.activities().len(), 560);
+    site.collector.assert_no_complaints();
+}
+
+#[test]
+fn what_waits_survives_kill_9() {
+    let site = Site::new();
+    site.collector.go_down();
+    let conf = site.conf(&format!("px_max_activity_batch_size 10; {}", site.spool.directive()));
+    let nginx = Nginx::builder().workers(2).server(&conf).start();
+    site.visit(&nginx, 0..100);
+    site.spool.wait_for(100);
+    kill_9(nginx);
+    assert_eq!(site.spool.activities(), 100);
+
+    // Still down: taken over and kept.
+    let nginx = Nginx::builder().workers(2).server(&conf).start();
+    site.visit(&nginx, 100..150);
+    site.spool.wait_for(150);
+    kill_9(nginx);
+
+    site.collector.come_back().expect("the port is free again");
+    let nginx = Nginx::builder().workers(2).server(&conf).start();
+    site.collector.wait_for_activities(150, SOON);
+    site.spool.wait_until_empty();
+    nginx.quit();
+    let arrived = numbers(&site.collector.activities());
+    assert_eq!(arrived.len(), 150);
+    assert_eq!(arrived.iter().collect::<BTreeSet<_>>().len(), 150);
+    site.collector.assert_no_complaints();
+}
+
+#[test]
+fn what_one_worker_left_arrives_in_order() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..200);
+    site.spool.wait_for(200);
+    kill_9(nginx);
+    site.collector.come_back().expect("the port is free again");
+    let nginx = site.nginx();
+    let activities = site.collector.wait_for_activities(200, SOON);
+    assert_eq!(numbers(&activities), (0..200).collect::<Vec<_>>());
+    nginx.quit();
+}
+
+#[test]
+fn a_reload_during_an_outage_loses_nothing() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    let mut sent = 0;
+    for interval in ["51ms", "52ms"] {
+        site.visit(&nginx, sent..sent + 25);
+        sent += 25;
+        let old = nginx.workers();
+        nginx.reload(|conf| {
+            let (head, rest) = conf.split_once("timeout_ms ").expect("it is there");
+            format!("{head}timeout_ms {interval}{}", &rest[interval.len()..])
+        });
+        site.visit(&nginx, sent..sent + 25);
+        sent += 25;
+        nginx.wait_for_workers_to_end(&old);
+    }
+    site.spool.wait_for(100);
+    site.collector.come_back().expect("the port is free again");
+    let activities = site.collector.wait_for_activities(100, SOON);
+    site.spool.wait_until_empty();
+    assert_eq!(numbers(&activities).into_iter().collect::<BTreeSet<_>>(), (0..100).collect());
+    let log = nginx.quit();
+    assert_eq!(count(&log, LOST), 0, "{log}");
+    assert_eq!(site.collector.activities().len(), 100);
+    site.collector.assert_no_complaints();
+}
+
+#[test]
+fn a_worker_that_ends_keeps_what_a_hanging_collector_did_not_take() {
+    let site = Site::new();
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
+    let directives =
+        format!("px_max_activity_batch_size 10; px_async_timeout 60s; {}", site.spool.directive());
+    let nginx = Nginx::start(&site.conf(&directives));
+    site.visit(&nginx, 0..45);
+    site.collector.wait_for(Endpoint::Activities, 1, SOON);
+    let log = nginx.quit();
+    assert_eq!(count(&log, LOST), 0, "{log}");
+    assert_eq!(site.spool.activities(), 45);
+
+    site.collector.behave_well();
+    let nginx = Nginx::start(&site.conf(&directives));
+    let activities = site.collector.wait_for_activities(45, SOON);
+    assert_eq!(numbers(&activities), (0..45).collect::<Vec<_>>());
+    nginx.quit();
+}
+
+#[test]
+fn what_waits_too_long_in_memory_goes_to_the_spool() {
+    let site = Site::new();
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
+    let directives =
+        format!("px_max_activity_batch_size 1; px_async_timeout 60s; {}", site.spool.directive());
+    let nginx = Nginx::start(&site.conf(&directives));
+    // The first post hangs; of what follows, more than a quarter of the queue is not kept waiting.
+    site.visit(&nginx, 0..200);
+    wait_until("a file", || site.spool.activities() >= 100);
+    let log = nginx.quit();
+    assert_eq!(count(&log, LOST), 0, "{log}");
+    assert_eq!(site.spool.activities(), 200);
+    site.collector.behave_well();
+    let nginx = Nginx::start(&site.conf(&directives));
+    let activities = site.collector.wait_for_activities(200, SOON);
+    assert_eq!(numbers(&activities), (0..200).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    nginx.quit();
+}
+
+#[test]
+fn nothing_on_disk_can_be_read_without_the_token() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    let mint = site.sandbox.mint(BROWSER);
+    let cookie = format!("Cookie: {}; _pxhd=hidden-device", mint.cookie());
+    for _ in 0..20 {
+        get(nginx.addr(), "/private?name=somebody", &[&cookie, "Referer: http://from.test/"]);
+    }
+    site.spool.wait_for(20);
+    let app = site.collector.app();
+    let telling = [
+        "private",
+        "somebody",
+        "site.test",
+        "from.test",
+        "hidden-device",
+        "127.0.0.1",
+        "Mozilla",
+        "TestBrowser",
+        "page_requested",
+        "_px3",
+        "timestamp",
+        &app.id,
+        &app.auth_token,
+        &app.secret,
+        &site.collector.url(),
+    ];
+    let everything = site.spool.everything();
+    assert!(everything.len() >= 3, "{everything:?}");
+    for path in everything {
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
+        let mut bytes = path.as_os_str().as_encoded_bytes().to_vec();
+        if path.is_dir() {
+            assert_eq!(mode, 0o700, "{}", path.display());
+        } else {
+            assert_eq!(mode, 0o600, "{}", path.display());
+            bytes.extend(fs::read(&path).expect("it can be read"));
+        }
+        for text in telling {
+            let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            assert!(!found, "{text:?} in {}", path.display());
+        }
+    }
+    let mode = fs::metadata(site.spool.path()).expect("nginx made it").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    // With the token it can.
+    let file = fs::read(&site.spool.files()[0]).expect("it can be read");
+    let opened = sealed::open(&file, &app.auth_token).expect("a spool file");
+    assert_eq!(opened.skipped, 0);
+    assert_eq!(opened.batches.iter().map(|batch| u32::from(batch.count)).sum::<u32>(), 20);
+    assert!(opened.batches[0].url.starts_with(&site.collector.url()));
+    kill_9(nginx);
+}
+
+#[test]
+fn altered_and_torn_files_are_skipped_with_a_line_each() {
+    let site = Site::new();
+    site.collector.go_down();
+    // Each worker leaves a file of two records.
+    let batches = format!("px_max_activity_batch_size 10; {}", site.spool.directive());
+    for worker in 0..4 {
+        let nginx = Nginx::start(&site.conf_with_interval("60s", &batches));
+        site.visit(&nginx, worker * 20..worker * 20 + 20);
+        site.spool.wait_for((worker as u64 + 1) * 20);
+        nginx.quit();
+    }
+    let files = site.spool.files();
+    let [intact, altered, torn, ruined] = files.as_slice() else { panic!("{files:?}") };
+    let alter = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(path).expect("it can be read");
+        change(&mut bytes);
+        fs::write(path, bytes).expect("it can be written");
+    };
+    alter(altered, &|bytes| bytes[sealed::HEADER_LENGTH + 40] ^= 1);
+    alter(torn, &|bytes| bytes.truncate(bytes.len() - 10));
+    alter(ruined, &|bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55));
+
+    site.collector.come_back().expect("the port is free again");
+    let nginx = site.nginx();
+    let mut expected: Vec<usize> = (0..20).chain(30..50).collect();
+    let activities = site.collector.wait_for_activities(expected.len(), SOON);
+    let mut arrived = numbers(&activities);
+    arrived.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(arrived, expected);
+
+    nginx.wait_for_error_log("set aside");
+    site.visit(&nginx, 100..110);
+    site.collector.wait_for_activities(expected.len() + 10, SOON);
+    let log = nginx.quit();
+    let lines = |path: &Path| -> Vec<&str> {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let dir = path.parent().and_then(Path::file_name).and_then(|dir| dir.to_str());
+        let dir = dir.expect("a name");
+        log.lines().filter(|line| line.contains(name) || line.contains(dir)).collect()
+    };
+    assert!(lines(intact).is_empty(), "{log}");
+    for path in [altered, torn] {
+        let [line] = lines(path)[..] else { panic!("{log}") };
+        assert!(line.contains("[warn]"), "{line}");
+        assert!(line.ends_with("is torn or was altered: 1 of its records skipped"), "{line}");
+    }
+    let [line] = lines(ruined)[..] else { panic!("{log}") };
+    assert!(line.contains("[warn]") && line.contains("set aside"), "{line}");
+    // The ruined one is all that is left.
+    let left = site.spool.files();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].extension().is_some_and(|extension| extension == "unreadable"), "{left:?}");
+}
+
+#[test]
+fn another_token_opens_nothing_and_destroys_nothing() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..20);
+    site.spool.wait_for(20);
+    nginx.quit();
+    let sealed = fs::read(&site.spool.files()[0]).expect("it can be read");
+    site.collector.come_back().expect("the port is free again");
+
+    let conf = site.conf(&site.spool.directive());
+    let token = format!("px_auth_token {};", site.collector.app().auth_token);
+    let nginx = Nginx::start(&conf.replace(&token, "px_auth_token another-one;"));
+    let log = nginx.wait_for_error_log("no auth token that is configured opens them");
+    assert_eq!(count(&log, "set aside"), 1, "{log}");
+    nginx.quit();
+    assert!(site.collector.activities().is_empty());
+    let left = site.spool.files();
+    assert_eq!(left.len(), 1);
+    assert_eq!(fs::read(&left[0]).expect("it can be read"), sealed);
+}
+
+#[test]
+fn the_oldest_make_room_when_max_size_is_reached() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = Nginx::builder()
+        .http("large_client_header_buffers 8 32k;")
+        .server(
+            &site.conf(&format!("px_max_activity_batch_size 1; {}", site.spool.directive_of("1m"))),
+        )
+        .start();
+    let cookie = format!("Cookie: {}", site.sandbox.mint(BROWSER).cookie());
+    let mut noise = 1_u64;
+    for number in 0..200 {
+        // Text that cannot be compressed to less than three quarters.
+        let large: String = (0..20_000)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                char::from(b'0' + (noise >> 58) as u8)
+            })
+            .collect();
+        let header = format!("X-Large: {large}");
+        assert_eq!(get(nginx.addr(), &format!("/{number}"), &[&cookie, &header]).status, 200);
+        assert!(site.spool.size() <= 1024 * 1024, "{} bytes", site.spool.size());
+    }
+    let log = nginx.wait_for_error_log("has reached its max_size");
+    assert!(log.contains("lost since start"), "{log}");
+    // Until the last has been written.
+    wait_until("the last activity in the spool", || {
+        site.spool.files().last().is_some_and(|file| {
+            let bytes = fs::read(file).unwrap_or_default();
+            site.spool.activities() >= 50 && sealed::claimed_activities(&bytes) > 0
+        })
+    });
+    site.collector.come_back().expect("the port is free again");
+    wait_until("the last activity", || numbers(&site.collector.activities()).last() == Some(&199));
+    site.spool.wait_until_empty();
+    let arrived = numbers(&site.collector.activities());
+    assert!((50..199).contains(&arrived.len()), "{}", arrived.len());
+    assert_eq!(arrived, (200 - arrived.len()..200).collect::<Vec<_>>());
+    nginx.quit();
+}
+
+#[test]
+fn each_destination_has_its_own_key_in_a_shared_directory() {
+    let app =
+        App { id: "PXother1".to_owned(), auth_token: "another-token".to_owned(), ..App::default() };
+    let other = Sandbox::builder()
+        .app_id(&app.id)
+        .auth_token(&app.auth_token)
+        .start()
+        .expect("a free port");
+    let site = Site::new();
+    let spool = site.spool.directive();
+    let conf = format!(
+        "{}\nlocation /other/ {{ px_app_id {}; px_auth_token {}; px_backend_collector_url {};\n{} }}",
+        site.conf(&spool),
+        app.id,
+        app.auth_token,
+        other.url(),
+        site.origin.proxy_pass()
+    );
+    site.collector.go_down();
+    other.go_down();
+    let nginx = Nginx::start(&conf);
+    let cookie = format!("Cookie: {}", site.sandbox.mint(BROWSER).cookie());
+    for number in 0..30 {
+        get(nginx.addr(), &format!("/{number}"), &[&cookie]);
+        get(nginx.addr(), &format!("/other/{number}"), &[&cookie]);
+    }
+    site.spool.wait_for(60);
+    kill_9(nginx);
+    site.collector.come_back().expect("the port is free again");
+    other.come_back().expect("the port is free again");
+    let nginx = Nginx::start(&conf);
+    for collector in [&site.collector, &other] {
+        let activities = collector.wait_for_activities(30, SOON);
+        assert_eq!(numbers(&activities), (0..30).collect::<Vec<_>>());
+        collector.assert_no_complaints();
+    }
+    nginx.quit();
+}
+
+#[test]
+fn a_body_the_collector_refuses_is_not_offered_for_ever() {
+    let site = Site::new();
+    for status in [400, 413, 422] {
+        site.collector.clear();
+        let nginx = Nginx::start(
+            &site.conf(&format!("px_max_activity_batch_size 1; {}", site.spool.directive())),
+        );
+        site.collector.behave_next_at(Endpoint::Activities, 1, Behaviour::Status(status));
+        site.visit(&nginx, 0..1);
+        let log = nginx.wait_for_error_log("; 1 lost since start");
+        assert!(log.contains(&format!("HTTP status {status}")), "{log}");
+        site.visit(&nginx, 1..3);
+        assert_eq!(numbers(&site.collector.wait_for_activities(2, SOON)), [1, 2]);
+        nginx.quit();
+        assert!(site.spool.files().is_empty());
+    }
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_the_operators_trouble_only() {
+    let site = Site::new();
+    fs::create_dir_all(site.spool.path().join("ledger")).expect("a directory can be made");
+    site.collector.go_down();
+    let nginx = site.nginx();
+    let log = nginx.wait_for_error_log("cannot use the spool");
+    assert!(log.contains("[error]"), "{log}");
+    site.visit(&nginx, 0..20);
+    let log = nginx.wait_for_error_log(LOST);
+    assert!(log.contains("cannot write to the spool"), "{log}");
+    nginx.quit();
+}
+
+#[test]
+fn without_the_directive_nothing_is_written() {
+    let site = Site::new();
+    site.collector.go_down();
+    for directives in ["", "px_activity_spool off;"] {
+        let nginx = Nginx::start(&site.conf(directives));
+        site.visit(&nginx, 0..5);
+        nginx.wait_for_error_log(LOST);
+        let mut found: Vec<_> = fs::read_dir(nginx.dir())
+            .expect("it is there")
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        found.sort_unstable();
+        let known = [
+            "access.log",
+            "body",
+            "error.log",
+            "fastcgi",
+            "html",
+            "nginx.conf",
+            "nginx.pid",
+            "proxy",
+            "scgi",
+            "uwsgi",
+        ];
+        assert_eq!(found, known);
+    }
+    // A location may switch off what its server has.
+    let nginx = Nginx::start(&format!(
+        "{}\nlocation /off/ {{ px_activity_spool off; {} }}",
+        site.conf(&site.spool.directive()),
+        site.origin.proxy_pass()
+    ));
+    let cookie = format!("Cookie: {}", site.sandbox.mint(BROWSER).cookie());
+    get(nginx.addr(), "/off/1", &[&cookie]);
+    nginx.wait_for_error_log("1 lost since start");
+    assert!(site.spool.files().is_empty());
+}
+
+#[test]
+fn the_directive_is_checked() {
+    let site = Site::new();
+    let spool = site.spool.path();
+    let spool = spool.display();
+    for (directive, complaint) in [
+        (
+            "px_activity_spool on;".to_owned(),
+            "it must be \"off\" or \"path=directory max_size=size\"",
+        ),
+        (format!("px_activity_spool path={spool};"), "needs both \"path\" and \"max_size\""),
+        ("px_activity_spool max_size=1m;".to_owned(), "needs both \"path\" and \"max_size\""),
+        (format!("px_activity_spool path={spool} path={spool};"), "it must be \"off\" or"),
+        (format!("px_activity_spool path={spool} size=1m;"), "it must be \"off\" or"),
+        ("px_activity_spool path= max_size=1m;".to_owned(), "it must be \"off\" or"),
+        (format!("px_activity_spool off path={spool};"), "it must be \"off\" or"),
+        (
+            format!("px_activity_spool path={spool} max_size=1023k;"),
+            "it must be a size of 1m or more",
+        ),
+        (format!("px_activity_spool path={spool} max_size=x;"), "it must be a size of 1m or more"),
+        (
+            format!("px_activity_spool path={spool}/not/there max_size=1m;"),
+            "No such file or directory",
+        ),
+        ("px_activity_spool off; px_activity_spool off;".to_owned(), "directive is duplicate"),
+        (
+            format!(
+                "px_activity_spool path={spool} max_size=1m;
+                 location /a {{ px_activity_spool path={spool}/ max_size=2m; }}"
+            ),
+            "another \"max_size\" than elsewhere",
+        ),
+    ] {
+        let (accepted, output) = Nginx::builder().server(&site.conf(&directive)).test();
+        assert!(!accepted && output.contains(complaint), "{directive}: {output}");
+        assert!(output.contains("[emerg]"), "{output}");
+    }
+    for directive in ["px_activity_spool off;", "px_activity_spool max_size=1g path=relative;"] {
+        let (accepted, output) = Nginx::builder().server(&site.conf(directive)).test();
+        assert!(accepted, "{directive}: {output}");
+    }
+}

@@ -1,0 +1,552 @@
+//! Tests for the px module: what the documents say is what the code does.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use px_sandbox::{Endpoint, Sandbox, cookie};
+use serde_json::Value;
+use support::{Nginx, Origin, SOON, get, protect};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
+}
+
+/// A row of the table in `src/directives.rs`.
+#[derive(Debug)]
+struct Row {
+    name: String,
+    /// `ONE`, `ONE_OR_TWO` or `MANY`.
+    args: String,
+    /// The field it sets.
+    field: String,
+    is_list: bool,
+}
+
+fn rows() -> Vec<Row> {
+    let source = read("src/directives.rs");
+    let rows: Vec<Row> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("row(c\""))
+        .map(|row| {
+            let (name, rest) = row.split_once("\", ").expect("a name");
+            let (args, rest) = rest.split_once(", |v, a| ").expect("arguments");
+            let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
+            let field = rest.split(',').next().expect("a field");
+            Row {
+                name: name.to_owned(),
+                args: args.to_owned(),
+                field: field.to_owned(),
+                is_list: setter == "append",
+            }
+        })
+        .collect();
+    assert!(rows.len() > 60, "only {} rows were understood", rows.len());
+    let stated = source.split("static DIRECTIVES: [Directive; ").nth(1).expect("a table");
+    assert_eq!(stated.split(']').next(), Some(rows.len().to_string().as_str()));
+    rows
+}
+
+/// An entry of `docs/directives.md`.
+#[derive(Debug, Default)]
+struct Entry {
+    syntax: Vec<String>,
+    /// Without the name and the semicolon; `None` for `—`.
+    default: Option<String>,
+    synonyms: Vec<String>,
+    is_list: bool,
+    context: String,
+}
+
+fn entries() -> BTreeMap<String, Entry> {
+    let document = read("docs/directives.md");
+    let mut entries = BTreeMap::new();
+    for section in document.split("\n### ").skip(1) {
+        let (name, rest) = section.split_once("\n\n```text\n").expect("a heading and its facts");
+        let (facts, prose) = rest.split_once("\n```\n").expect("facts end");
+        assert!(!prose.trim().is_empty(), "{name} is not explained");
+        let mut entry = Entry::default();
+        let mut label = "";
+        for line in facts.lines() {
+            let value = match line.split_at_checked(9) {
+                Some(("         ", value)) => value,
+                Some((begin, value)) => {
+                    label = begin.trim_end_matches([' ', ':']);
+                    value
+                }
+                None => panic!("{name}: {line}"),
+            };
+            match label {
+                "Syntax" => entry.syntax.push(value.to_owned()),
+                "Default" if value == "—" => {}
+                "Default" => {
+                    let text = entry.default.get_or_insert_default();
+                    text.push_str(value);
+                    text.push(' ');
+                }
+                "Context" => value.clone_into(&mut entry.context),
+                "Synonym" => entry.synonyms.push(value.to_owned()),
+                "Merging" => {
+                    assert_eq!(value, "an inner list replaces the outer", "{name}");
+                    entry.is_list = true;
+                }
+                _ => panic!("{name}: {line}"),
+            }
+        }
+        if let Some(default) = &mut entry.default {
+            let value = default.trim().strip_prefix(name).and_then(|value| value.strip_suffix(';'));
+            *default = value.unwrap_or_else(|| panic!("{name}: {default}")).trim().to_owned();
+        }
+        assert!(entries.insert(name.to_owned(), entry).is_none(), "{name} stands twice");
+    }
+    entries
+}
+
+/// The number of arguments that a syntax line asks for.
+fn arity(name: &str, syntax: &[String]) -> &'static str {
+    let counts: BTreeSet<usize> = syntax
+        .iter()
+        .flat_map(|line| {
+            let arguments = line.strip_prefix(name).and_then(|rest| rest.strip_suffix(';'));
+            let arguments = arguments.unwrap_or_else(|| panic!("{name}: {line}")).trim();
+            let arguments = arguments.replace(" | ", "|");
+            if arguments.ends_with(" ...") {
+                return vec![1000];
+            }
+            let words: Vec<&str> = arguments.split(' ').collect();
+            let optional = words.iter().filter(|word| word.starts_with('[')).count();
+            (words.len() - optional..=words.len()).collect()
+        })
+        .collect();
+    match counts.into_iter().collect::<Vec<_>>().as_slice() {
+        [1] => "ONE",
+        [1, 2] => "ONE_OR_TWO",
+        [1000] => "MANY",
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn every_directive_is_documented_as_it_is() {
+    let (rows, entries) = (rows(), entries());
+    let in_code: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(in_code.len(), rows.len());
+    let in_document: BTreeSet<&str> = entries
+        .iter()
+        .flat_map(|(name, entry)| {
+            std::iter::once(name.as_str()).chain(entry.synonyms.iter().map(String::as_str))
+        })
+        .collect();
+    assert_eq!(in_document, in_code);
+
+    let row_of = |name: &str| rows.iter().find(|row| row.name == name).expect("just compared");
+    for (name, entry) in &entries {
+        let row = row_of(name);
+        assert_eq!(arity(name, &entry.syntax), row.args, "{name}");
+        assert_eq!(entry.is_list, row.is_list, "{name}");
+        assert_eq!(entry.context, "http, server, location", "{name}");
+        for synonym in &entry.synonyms {
+            let synonym = row_of(synonym);
+            assert_eq!((&synonym.field, &synonym.args), (&row.field, &row.args), "{name}");
+        }
+    }
+    // All of them stand at the three levels.
+    let source = read("src/directives.rs");
+    assert!(source.contains(
+        "const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)"
+    ));
+    assert!(source.contains("type_: HSL | DIRECTIVES[i].args"));
+}
+
+#[test]
+fn links_of_the_documents_lead_somewhere() {
+    let mut headings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let documents = [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "nginx/README.md",
+        "docs/architecture.md",
+        "docs/decisions.md",
+        "docs/directives.md",
+        "docs/troubleshooting.md",
+        "docs/variables.md",
+    ];
+    for document in documents {
+        let text = read(document);
+        let anchors = text.lines().filter(|line| line.starts_with('#')).map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let plain = |c: &char| c.is_alphanumeric() || " _-".contains(*c);
+            heading.chars().filter(plain).collect::<String>().replace(' ', "-")
+        });
+        headings.insert(document.to_owned(), anchors.collect());
+    }
+    for document in documents {
+        let text = read(document);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let base = Path::new(document).parent().expect("a file is in a directory");
+            let target = if path.is_empty() { PathBuf::from(document) } else { base.join(path) };
+            assert!(repository().join(&target).exists(), "{document}: {link}");
+            if !anchor.is_empty() {
+                let known = &headings[target.to_str().expect("UTF-8")];
+                assert!(known.contains(anchor), "{document}: {link}");
+            }
+        }
+    }
+}
+
+/// What the module reports about its configuration to HUMAN, with `directives` in the server.
+fn reported(sandbox: &Sandbox, origin: &Origin, directives: &str) -> Value {
+    sandbox.clear();
+    let nginx = Nginx::start(&format!(
+        "{} {directives} location / {{ {} }}",
+        protect(sandbox).replace("px_module_mode active_blocking;", ""),
+        origin.proxy_pass()
+    ));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let command = cookie::command_header(&sandbox.app().secret, now + 60_000);
+    get(nginx.addr(), "/", &[&format!("x-px-enforcer-telemetry: {command}")]);
+    let telemetry = sandbox.wait_for(Endpoint::Telemetry, 1, SOON);
+    telemetry[0].json()["details"]["enforcer_configs"]["active_config"].clone()
+}
+
+/// Defaults of what the core knows: a configuration that sets them all is the one that sets none.
+#[test]
+fn documented_defaults_are_the_defaults() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let of_the_test = ["px_enabled", "px_backend_url", "px_backend_collector_url"];
+    let lines: String = entries()
+        .iter()
+        .filter(|(name, _)| !of_the_test.contains(&name.as_str()))
+        .filter_map(|(name, entry)| Some(format!("{name} {};\n", entry.default.as_ref()?)))
+        .collect();
+    assert!(lines.lines().count() > 35, "{lines}");
+    let set = reported(&sandbox, &origin, &lines);
+    assert_eq!(set, reported(&sandbox, &origin, ""));
+    // It is a report of what is set: another value shows.
+    assert_ne!(set, reported(&sandbox, &origin, "px_risk_cookie_max_length 2049;"));
+}
+
+/// Defaults of what only the shell knows.
+#[test]
+fn documented_defaults_of_the_shell_are_those_of_its_source() {
+    let entries = entries();
+    for (name, default, path, text) in [
+        ("px_enabled", "off", "src/values.rs", "enabled: self.enabled.unwrap_or(false)"),
+        ("px_debug", "off", "src/conf.rs", "values.debug.unwrap_or(false)"),
+        ("px_s2s_timeout", "1s", "src/conf.rs", "values.s2s_timeout.unwrap_or(1000)"),
+        (
+            "px_compression_enabled",
+            "off",
+            "src/conf.rs",
+            ".compression_enabled\n                .unwrap_or(false)",
+        ),
+        ("px_compression_level", "6", "src/conf.rs", "values.compression_level.unwrap_or(6)"),
+        (
+            "px_max_activity_batch_size",
+            "20",
+            "src/conf.rs",
+            "values.max_activity_batch_size.unwrap_or(20)",
+        ),
+        (
+            "px_batch_activities_timeout_ms",
+            "1s",
+            "src/conf.rs",
+            "values.batch_activities_timeout_ms.unwrap_or(1000)",
+        ),
+        ("px_async_timeout", "2s", "src/conf.rs", "values.async_timeout.unwrap_or(2000)"),
+        ("px_ssl_verify", "on", "src/conf.rs", "values.ssl_verify.unwrap_or(true)"),
+        ("px_ssl_verify_depth", "3", "src/conf.rs", "values.ssl_verify_depth.unwrap_or(3)"),
+        (
+            "px_activity_spool",
+            "off",
+            "src/conf.rs",
+            "spool: values.activity_spool.clone().flatten()",
+        ),
+        ("px_enable_pxde", "on", "src/values.rs", "self.enable_pxde == Some(false)"),
+        ("px_max_errors_threshold", "10", "crates/px-core/src/breaker.rs", "threshold: 10,"),
+        (
+            "px_errors_count_interval",
+            "60s",
+            "crates/px-core/src/breaker.rs",
+            "interval_ms: 60_000 }",
+        ),
+        (
+            "px_token_cache",
+            "zone=px_token_cache:8m",
+            "src/token_cache.rs",
+            "name: \"px_token_cache\".to_owned(), size: 8 * 1024 * 1024",
+        ),
+        (
+            "px_backend_url",
+            "https://sapi-<app id in lower case>.perimeterx.net",
+            "src/conf.rs",
+            "https://sapi-{}.perimeterx.net\", app_id.to_ascii_lowercase()",
+        ),
+    ] {
+        assert_eq!(entries[name].default.as_deref(), Some(default), "{name}");
+        assert!(read(path).contains(text), "{name}: {path} no longer says {text}");
+    }
+}
+
+#[test]
+fn every_variable_is_documented_with_its_older_spelling() {
+    let source = read("src/variables.rs");
+    let constant = |name: &str| {
+        let (_, rest) = source.split_once(&format!("const {name}: &str = \"")).expect("a constant");
+        rest.split('"').next().expect("a text").to_owned()
+    };
+    // Name and text function, in the source's order.
+    let in_code: Vec<(String, String)> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("of(")?.strip_suffix("),"))
+        .map(|row| {
+            let (name, text) = row.split_once(", ").expect("a function");
+            let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+            (quoted.map_or_else(|| constant(name), str::to_owned), text.to_owned())
+        })
+        .collect();
+    let text_of = |name: &str| {
+        let found = in_code.iter().find(|(known, _)| known == name);
+        &found.unwrap_or_else(|| panic!("${name} is documented only")).1
+    };
+
+    let mut documented = BTreeSet::new();
+    for line in read("docs/variables.md").lines().filter(|line| line.starts_with("| `$")) {
+        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let name = cells[1].strip_prefix('$').expect("a variable");
+        assert!(documented.insert(name.to_owned()), "${name} stands twice");
+        let text = text_of(name);
+        if let Some(older) = cells[2].strip_prefix('$') {
+            assert_eq!(text_of(older), text, "${name} ${older}");
+            documented.insert(older.to_owned());
+        }
+        assert!(!cells[3].is_empty(), "${name} is not explained");
+    }
+    let in_code: BTreeSet<String> = in_code.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(documented, in_code);
+}
+
+/// A directory for one configuration.
+struct Prefix(PathBuf);
+
+impl Prefix {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("px-docs-{}-{number}", std::process::id()));
+        for sub in ["", "shop", "api"] {
+            fs::create_dir_all(dir.join(sub)).expect("a directory can be made");
+            for name in ["auth_token", "cookie_secret"] {
+                let path = dir.join(sub).join(name);
+                fs::write(&path, "made-up\n").expect("a file can be written");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+            }
+        }
+        Self(dir)
+    }
+
+    /// `nginx -t` on a whole configuration: secrets are read from here, sockets and temporary files
+    /// made here, and the module is the one just built.
+    #[track_caller]
+    fn assert_accepted(&self, what: &str, conf: &str) {
+        let dir = self.0.display();
+        let module = support::nginx::module();
+        let mut sockets = 0;
+        let conf: String = conf
+            .replace("modules/ngx_http_px_module.so", &module.display().to_string())
+            .replace("/etc/nginx/px", &dir.to_string())
+            .replace("/var/spool", &dir.to_string())
+            .split("listen ")
+            .enumerate()
+            .map(|(at, part)| {
+                if at == 0 {
+                    return part.to_owned();
+                }
+                sockets += 1;
+                let rest = part.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("listen unix:{dir}/{sockets}.sock{rest}")
+            })
+            .collect();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
+            .collect();
+        let conf = conf.replacen("http {", &format!("http {{\n{temporary}"), 1);
+        fs::write(self.0.join("nginx.conf"), format!("pid {dir}/pid;\nerror_log stderr;\n{conf}"))
+            .expect("a file can be written");
+        let output = Command::new(support::nginx::binary())
+            .args(["-t", "-p"])
+            .arg(&self.0)
+            .args(["-c", "nginx.conf"])
+            .output()
+            .expect("nginx can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{what}: {said}\n{conf}");
+        assert!(!said.contains("[warn]"), "{what}: {said}");
+    }
+
+    /// The same for what stands in `http`, completed by what it lacks to be switched on.
+    #[track_caller]
+    fn assert_accepted_in_http(&self, what: &str, text: &str) {
+        let load = "load_module modules/ngx_http_px_module.so;\nevents {}\nhttp {\n";
+        let missing: String = [
+            ("px_enabled", "px_enabled on;"),
+            ("px_app_id", "px_app_id PXabcd1234;"),
+            ("px_auth_token", "px_auth_token t;"),
+            ("px_cookie_secret", "px_cookie_secret s;"),
+        ]
+        .iter()
+        .filter(|(name, _)| !text.contains(name))
+        .map(|(_, line)| *line)
+        .collect();
+        let server = if text.contains("server {") { "" } else { "server { listen 80; }" };
+        let text = format!("{missing}\n{text}\n{server}");
+        self.assert_accepted(what, &format!("{load}{text}\n}}\n"));
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn nginx_blocks(document: &str) -> Vec<String> {
+    let text = read(document);
+    let blocks = text.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_configuration_of_the_readme_works() {
+    let blocks = nginx_blocks("README.md");
+    let [conf] = blocks.as_slice() else { panic!("one configuration, not {}", blocks.len()) };
+    let lines = conf.lines().count();
+    assert!(lines <= 10, "{lines} lines");
+    Prefix::new().assert_accepted("README.md", conf);
+}
+
+#[test]
+fn every_sample_works() {
+    let mut seen = 0;
+    for entry in fs::read_dir(repository().join("nginx")).expect("the samples are there") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "conf") {
+            let text = fs::read_to_string(&path).expect("a sample");
+            Prefix::new().assert_accepted_in_http(&path.display().to_string(), &text);
+            let name = path.file_name().expect("a name").to_str().expect("UTF-8");
+            assert!(read("nginx/README.md").contains(&format!("({name})")), "{name} is not listed");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen} samples");
+}
+
+#[test]
+fn every_example_of_the_reference_works() {
+    let mut seen = 0;
+    for document in ["docs/directives.md", "docs/variables.md"] {
+        for block in nginx_blocks(document) {
+            // An example that has a location belongs into a server.
+            let text = if block.contains("location ") {
+                format!("server {{ listen 80; {block} }}")
+            } else {
+                block.clone()
+            };
+            Prefix::new().assert_accepted_in_http(&block, &text);
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "{seen} examples");
+}
+
+/// Every message that the module can write is explained: the fixed parts of the texts in `src/`
+/// stand in the troubleshooting page.
+#[test]
+fn every_message_is_explained() {
+    let page = read("docs/troubleshooting.md");
+    let mut seen = 0;
+    for entry in fs::read_dir(repository().join("src")).expect("the sources are there") {
+        let path = entry.expect("an entry").path();
+        let source = fs::read_to_string(&path).expect("a source");
+        for text in literals(&source) {
+            let begins = ["px: ", "holds a", "names a", "is missing where", "contradicts the mode"];
+            let is_message = begins.iter().any(|begin| text.starts_with(begin));
+            if !is_message || text.len() < 8 {
+                continue;
+            }
+            seen += 1;
+            for part in fixed_parts(&text) {
+                assert!(page.contains(&part), "{}: {text:?}: {part:?}", path.display());
+            }
+        }
+    }
+    assert!(seen > 25, "{seen} messages");
+}
+
+/// The string literals of a source text, continued lines joined.
+fn literals(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let code: String = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut rest = code.as_str();
+    while let Some((_, begin)) = rest.split_once('"') {
+        let mut text = String::new();
+        let mut letters = begin.char_indices();
+        let mut end = begin.len();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '"' => {
+                    end = at + 1;
+                    break;
+                }
+                '\\' => match letters.next() {
+                    Some((_, '\n')) => {
+                        while letters.clone().next().is_some_and(|(_, c)| c.is_whitespace()) {
+                            letters.next();
+                        }
+                    }
+                    Some((_, escaped)) => text.push(escaped),
+                    None => {}
+                },
+                _ => text.push(letter),
+            }
+        }
+        found.push(text);
+        rest = begin.get(end..).unwrap_or_default();
+    }
+    found
+}
+
+/// The parts of a format string between its arguments, without blanks around them; those too short
+/// to tell anything are left out.
+fn fixed_parts(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    for piece in text.split('{') {
+        let fixed = piece.split_once('}').map_or(piece, |(_, fixed)| fixed);
+        let fixed = fixed.trim_matches(|c: char| !c.is_alphanumeric());
+        if fixed.len() > 7 {
+            parts.push(fixed.to_owned());
+        }
+    }
+    parts
+}
