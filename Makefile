@@ -22,7 +22,8 @@ MODULE := target/release/libngx_http_px_module.so
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
 
-.PHONY: help deps build demo test unit vectors behaviour abi lint deny fuzz install clean
+.PHONY: help deps build demo test unit vectors behaviour abi budget bench bench-micro lint deny \
+        fuzz install clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -70,12 +71,27 @@ vectors: ## Oracle vectors alone; PX_VECTORS=dir for those of another directory
 	$(CARGO) test --locked -p px-core --test vectors -- --nocapture
 
 behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for another than the installed)
+	$(CARGO) build --locked --lib -p ngx-http-px-module
 	$(CARGO) test --locked -p ngx-http-px-module
 
 abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host of another layout
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
 	@t/symbols.sh target/debug/libngx_http_px_module.so
 	@t/abi_guard.sh
+
+budget: ## Instructions the core spends on a request, against bench/budget.txt (UPDATE=1 writes it)
+	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind
+	@bench/budget $(if $(UPDATE),--update)
+
+bench: build ## Benchmark under load; writes bench/RESULTS.md (see bench/README.md)
+	@command -v wrk >/dev/null && command -v python3 >/dev/null || \
+	  $(MAKE) --no-print-directory deps PACKAGES="wrk python3"
+	@$(CARGO) build --release --locked -p px-sandbox --bin px-sandbox
+	@$(CARGO) build --release --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench --bins
+	@bench/run --out bench/RESULTS.md $(BENCH)
+
+bench-micro: ## Micro-benchmarks of the core
+	@$(CARGO) bench --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench
 
 deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
