@@ -23,7 +23,7 @@ pub(crate) fn write(
     }
     let facts = &verdict.facts;
     json::object(out, |activity| {
-        activity.text("type", if passed { "page_requested" } else { "block" });
+        activity.word("type", if passed { "page_requested" } else { "block" });
         activity.text("px_app_id", &options.app_id);
         activity.joined_text("url", facts.url.normalised().parts());
         activity.list("headers", |list| {
@@ -58,7 +58,9 @@ fn write_call(details: &mut Object<'_>, verdict: &Verdict<'_>) {
 }
 
 fn write_pass(details: &mut Object<'_>, verdict: &Verdict<'_>) {
-    details.optional_text("pass_reason", verdict.pass_reason.map(|reason| reason.as_str()));
+    if let Some(reason) = verdict.pass_reason {
+        details.word("pass_reason", reason.as_str());
+    }
     if let Some(error) = &verdict.s2s_error {
         details.text("s2s_error_reason", error.reason.as_str());
         details.optional_number("s2s_error_http_status", error.http_status.map(u64::from));
@@ -67,7 +69,9 @@ fn write_pass(details: &mut Object<'_>, verdict: &Verdict<'_>) {
 }
 
 fn write_block(details: &mut Object<'_>, verdict: &Verdict<'_>) {
-    details.optional_text("block_reason", verdict.block_reason.map(|reason| reason.as_str()));
+    if let Some(reason) = verdict.block_reason {
+        details.word("block_reason", reason.as_str());
+    }
     details.flag("simulated_block", verdict.action == Action::SimulatedBlock);
     details.text("block_action", verdict.block_action.as_bytes());
     if let Some(score) = &verdict.score {

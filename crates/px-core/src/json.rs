@@ -33,6 +33,15 @@ impl Object<'_> {
         push_text(self.member(key), value.as_ref());
     }
 
+    /// A word of the protocol, which needs no escaping.
+    pub(crate) fn word(&mut self, key: &str, value: &'static str) {
+        debug_assert!(is_plain(value.as_bytes()));
+        let out = self.member(key);
+        out.push(b'"');
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+
     /// Left out if there is none.
     pub(crate) fn optional_text(&mut self, key: &str, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
@@ -64,8 +73,8 @@ impl Object<'_> {
     }
 
     pub(crate) fn number(&mut self, key: &str, value: u64) {
-        // Writing into memory cannot fail.
-        let _ = write!(self.member(key), "{value}");
+        let mut digits = itoa::Buffer::new();
+        self.member(key).extend_from_slice(digits.format(value).as_bytes());
     }
 
     /// Left out if there is none.
@@ -95,15 +104,14 @@ impl Object<'_> {
     }
 
     /// Begins a member; its value is to follow. Keys are our own words, which need no escaping.
+    #[inline(always)]
     fn member(&mut self, key: &str) -> &mut Vec<u8> {
-        self.out.reserve(key.len() + 4);
-        if self.out.len() != self.start {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        self.out
+        let out = &mut *self.out;
+        let separator: &[u8] = if out.len() == self.start { b"\"" } else { b",\"" };
+        out.extend_from_slice(separator);
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+        out
     }
 }
 
@@ -142,6 +150,11 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
         out.extend_from_slice(text);
         return;
     }
+    // Chunks are found byte by byte, this word by word.
+    if std::str::from_utf8(text).is_ok() {
+        push_escaped_utf8(out, text);
+        return;
+    }
     for chunk in text.utf8_chunks() {
         push_escaped_utf8(out, chunk.valid().as_bytes());
         if !chunk.invalid().is_empty() {
@@ -150,11 +163,38 @@ fn push_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether a text stands in JSON as it is: nearly all do. Every byte is looked at, because that
-/// can be done for many of them at once.
+/// Bytes that are looked at together.
+const WORD: usize = size_of::<u64>();
+
+/// Whether a text stands in JSON as it is: nearly all do.
 fn is_plain(text: &[u8]) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
-    text.iter().fold(true, |all, byte| all & is_plain(*byte))
+    let (words, rest) = text.as_chunks::<WORD>();
+    if !words.iter().all(|word| is_plain_word(*word)) {
+        return false;
+    }
+    match text.last_chunk() {
+        // What is looked at twice costs less than looking at the rest byte by byte.
+        Some(last) => rest.is_empty() || is_plain_word(*last),
+        None => rest.iter().all(|byte| is_plain_byte(*byte)),
+    }
+}
+
+fn is_plain_byte(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
+/// [`is_plain_byte`] for all of them at once. What is wrong with a byte shows in its highest bit; in
+/// that of the byte above as well, which does no harm.
+fn is_plain_word(word: [u8; WORD]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    let word = u64::from_le_bytes(word);
+    let all = |byte: u8| ONES * u64::from(byte);
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let controls = word.wrapping_sub(all(b' '));
+    let (quotes, backslashes) = (zeros(word ^ all(b'"')), zeros(word ^ all(b'\\')));
+    // 0x7f and whatever is not ASCII.
+    let beyond = word | word.wrapping_add(ONES);
+    (controls | quotes | backslashes | beyond) & all(0x80) == 0
 }
 
 fn push_escaped_utf8(out: &mut Vec<u8>, text: &[u8]) {
@@ -248,6 +288,20 @@ mod tests {
                 let expected = serde_json::json!({"k": String::from_utf8_lossy(&bytes)});
                 assert_eq!(written(|object| object.text("k", &bytes)), expected.to_string());
             }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_seen_wherever_it_stands() {
+        for length in 0..=2 * WORD + 3 {
+            for at in 0..length {
+                for byte in 0..=255 {
+                    let mut text = vec![b'~'; length];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), is_plain_byte(byte), "{byte:#x} at {at}");
+                }
+            }
+            assert!(is_plain(&vec![b' '; length]));
         }
     }
 

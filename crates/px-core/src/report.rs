@@ -18,9 +18,9 @@ use crate::visitor::TokenState;
 pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy) {
     let Facts { request, visitor, url, .. } = facts;
     report.text("module_version", &policy.options().module_version);
-    report.text("risk_mode", facts.mode.as_str());
+    report.word("risk_mode", facts.mode.as_str());
     report.text("request_id", request.request_id);
-    report.text("cookie_origin", visitor.origin.as_str());
+    report.word("cookie_origin", visitor.origin.as_str());
     report.number("enforcer_start_time", facts.started);
     report.text_if_any("http_version", request.http_version);
     report.text("http_method", request.method);
@@ -32,8 +32,9 @@ pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy)
     if url.is_changed() {
         report.joined_text("raw_url", url.raw().parts());
     }
-    report
-        .optional_text("enforcer_vid_source", visitor.vid.as_ref().map(|vid| vid.source.as_str()));
+    if let Some(vid) = &visitor.vid {
+        report.word("enforcer_vid_source", vid.source.as_str());
+    }
     report.optional_text("orig_cookie_vid", visitor.orig_cookie_vid.as_deref());
     report.flag("is_sensitive_route", facts.is_sensitive);
     write_tokens(report, facts, policy);
@@ -92,6 +93,9 @@ const FEW_HEADERS: usize = 32;
 
 /// Visits the headers in order of arrival, those of equal name together with the first of them.
 fn for_each_in_groups(headers: &[Header<'_>], mut visit: impl FnMut(&Header<'_>)) {
+    if are_distinct(headers) {
+        return headers.iter().for_each(visit);
+    }
     if headers.len() > FEW_HEADERS {
         return in_groups(headers).into_iter().for_each(visit);
     }
@@ -105,6 +109,31 @@ fn for_each_in_groups(headers: &[Header<'_>], mut visit: impl FnMut(&Header<'_>)
         }
         rest = after;
     }
+}
+
+/// Whether a few headers surely have as many names: true for nearly all requests, and cheaper than
+/// comparing the names.
+fn are_distinct(headers: &[Header<'_>]) -> bool {
+    let mut marks = [0; FEW_HEADERS];
+    headers.len() <= marks.len()
+        && headers.iter().enumerate().all(|(count, header)| {
+            let mark = mark_of(header.name);
+            let (earlier, free) = marks.split_at_mut(count);
+            free.iter_mut().take(1).for_each(|free| *free = mark);
+            !earlier.contains(&mark)
+        })
+}
+
+/// A number that names have in common that differ in the case of their letters only, and few others:
+/// length, first letter and the last four, as `Sec-Fetch-Mode` and `Sec-Fetch-Site` need.
+fn mark_of(name: &[u8]) -> u64 {
+    let lower_case = |byte: &u8| u64::from(byte | 0x20);
+    let first = name.first().map_or(0, lower_case);
+    let last = match name.last_chunk() {
+        Some(last) => u64::from(u32::from_le_bytes(*last) | 0x2020_2020),
+        None => name.iter().fold(0, |all, byte| all << 8 | lower_case(byte)),
+    };
+    last << 32 | first << 24 | (name.len() as u64 & 0xff_ffff)
 }
 
 /// The same for any number of headers: linear, however many a hostile client sends.

@@ -308,11 +308,14 @@ mod tests {
 
     #[test]
     fn the_usual_request_is_not_copied() {
-        let request = request(b"shop.example.com", b"/account/orders;v=1?x=1&y=%20");
-        let url = RequestUrl::new(&request, false);
-        assert!(matches!(url.path_text(), Cow::Borrowed("/account/orders;v=1")));
-        assert!(matches!(url.query_text(), Cow::Borrowed("?x=1&y=%20")));
-        assert!(matches!(url.authority, Cow::Borrowed("shop.example.com")));
+        for host in ["shop.example.com", "shop.example.com:8443", "192.0.2.1", "192.0.2.1:80"] {
+            let request = request(host.as_bytes(), b"/account/orders;v=1?x=1&y=%20");
+            let url = RequestUrl::new(&request, false);
+            assert!(matches!(url.path_text(), Cow::Borrowed("/account/orders;v=1")));
+            assert!(matches!(url.query_text(), Cow::Borrowed("?x=1&y=%20")));
+            assert!(matches!(url.authority, Cow::Borrowed(same) if same == host), "{host}");
+            assert!(!url.is_changed(), "{host}");
+        }
     }
 
     #[test]

@@ -5,22 +5,21 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::percent;
 
 /// The authority in normal form; borrowed if it is so already, `None` if it is none.
 pub(super) fn normalise<'a>(authority: &'a str, scheme: &str) -> Option<Cow<'a, str>> {
-    if is_plain_lower_case_name(authority) {
+    if is_plain(authority, scheme) {
         return Some(Cow::Borrowed(authority));
     }
     let (userinfo, host_and_port) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (host, port) = split_port(host_and_port)?;
     let mut normal = userinfo_prefix(userinfo);
     normal.push_str(&normal_host(host)?);
-    let default_port = if scheme == "http" { 80 } else { 443 };
     if let Some(port) = parse_port(port)?
-        && port != default_port
+        && port != default_port(scheme)
     {
         let _ = write!(normal, ":{port}");
     }
@@ -33,7 +32,23 @@ pub(super) fn host_of(authority: &str) -> &str {
     split_port(host_and_port).map_or(host_and_port, |(host, _)| host)
 }
 
-/// The usual `Host` header: a name and no port. The last label begins with a letter, so that it is
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "http" { 80 } else { 443 }
+}
+
+/// The usual `Host` header, in normal form: a name or an IPv4 address, and perhaps a port.
+fn is_plain(authority: &str, scheme: &str) -> bool {
+    let (host, has_normal_port) = match authority.split_once(':') {
+        None => (authority, true),
+        Some((host, digits)) => {
+            let port = digits.parse().ok().filter(|_| !digits.starts_with(['0', '+']));
+            (host, port.is_some_and(|port: u16| port != default_port(scheme)))
+        }
+    };
+    has_normal_port && (is_plain_lower_case_name(host) || host.parse::<Ipv4Addr>().is_ok())
+}
+
+/// A name like most. The last label begins with a letter, so that it is
 /// no IPv4 address in any of its spellings.
 fn is_plain_lower_case_name(authority: &str) -> bool {
     let mut before = b'.';
