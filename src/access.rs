@@ -7,6 +7,7 @@ use px_core::breaker::{Breaker, Change};
 use px_core::enforce::{self, Action, Outcome, Pending, Step, Verdict};
 use px_core::reason::PassReason;
 use px_core::token_memory::NoMemory;
+use uuid::Uuid;
 
 use crate::conf::{self, Enforcement, MainConf};
 use crate::ctx::{Ctx, Stage};
@@ -77,12 +78,14 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     if ctx.is_null() {
         return DECLINED;
     }
-    // SAFETY: the view is kept in the context only, which the request's pool drops.
-    let Some(view) = (unsafe { request::view(r) }) else { return DECLINED };
-    // SAFETY: live request.
-    unsafe { origin::strip(r, enforcement.policy.owned_headers()) };
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
+    let id = main.with_worker(|worker| worker.request_ids.next()).flatten();
+    let id = id.unwrap_or_else(Uuid::new_v4);
+    // SAFETY: the view is kept in the context only, which the request's pool drops.
+    let Some(view) = (unsafe { request::view(r, id) }) else { return DECLINED };
+    // SAFETY: live request.
+    unsafe { origin::strip(r, enforcement.policy.owned_headers()) };
     let now = clock::now_ms();
     let policy = &enforcement.policy;
     let mut lookup = None;

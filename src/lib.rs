@@ -25,6 +25,7 @@ mod log;
 mod origin;
 mod poster;
 mod request;
+mod request_ids;
 mod resolver;
 mod respond;
 mod risk_api;

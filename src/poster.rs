@@ -20,6 +20,10 @@ use crate::conf::TlsSettings;
 use crate::sender::{Destination, Job, Kind};
 use crate::thread;
 
+/// Bytes that are written at once, as many as a TLS record holds. A larger write would keep the
+/// kernel, and with it a core that the event loop shares, busy for longer.
+const OUTPUT_BYTES: usize = 16 * 1024;
+
 /// One body to be posted.
 pub(crate) struct Post {
     pub(crate) job: Arc<Job>,
@@ -159,6 +163,7 @@ fn agent(tls: &TlsSettings) -> Result<Agent, String> {
     }
     let config = Agent::config_builder()
         .http_status_as_error(false)
+        .output_buffer_size(OUTPUT_BYTES)
         .max_redirects(0)
         .user_agent("")
         // The environment of a server says nothing about how to reach HUMAN.

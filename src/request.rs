@@ -15,13 +15,13 @@ use crate::ffi;
 /// Longest text of a UUID.
 const UUID_LEN: usize = 36;
 
-/// The client's request as it arrived. `None` when memory is short.
+/// The client's request as it arrived, to be known by `id`. `None` when memory is short.
 ///
 /// # Safety
 ///
 /// `r` must be a live main request in or before its access phase. The view borrows from the
 /// request's memory: it must be dropped with the request, by a cleanup of its pool at the latest.
-pub(crate) unsafe fn view(r: *mut ngx_http_request_t) -> Option<Request<'static>> {
+pub(crate) unsafe fn view(r: *mut ngx_http_request_t, id: Uuid) -> Option<Request<'static>> {
     // SAFETY: the caller vouches for the request.
     let request = unsafe { &*r };
     // SAFETY: a live request has a connection.
@@ -46,7 +46,7 @@ pub(crate) unsafe fn view(r: *mut ngx_http_request_t) -> Option<Request<'static>
     // SAFETY: live request.
     let tls = if is_tls { unsafe { tls_facts(r) } } else { Tls::default() };
     // SAFETY: live request.
-    let request_id = unsafe { request_id(r) }?;
+    let request_id = unsafe { id_text(r, id) }?;
     Some(Request {
         method,
         scheme: if is_tls { "https" } else { "http" },
@@ -191,13 +191,12 @@ unsafe fn variable(r: *mut ngx_http_request_t, name: &'static str) -> &'static [
     }
 }
 
-/// A fresh UUID v4 in the request's pool. The generator seeds itself with its first use, which must
-/// come after the fork: nothing in the master may draw from it.
+/// The id as text in the request's pool.
 ///
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn request_id(r: *mut ngx_http_request_t) -> Option<&'static str> {
+unsafe fn id_text(r: *mut ngx_http_request_t, id: Uuid) -> Option<&'static str> {
     // SAFETY: live request.
     let pool = unsafe { (*r).pool };
     // SAFETY: live pool.
@@ -209,5 +208,5 @@ unsafe fn request_id(r: *mut ngx_http_request_t) -> Option<&'static str> {
     unsafe { ptr::write_bytes(memory, 0, UUID_LEN) };
     // SAFETY: as above; the memory lives as long as the request.
     let buffer = unsafe { slice::from_raw_parts_mut(memory, UUID_LEN) };
-    Some(Uuid::new_v4().hyphenated().encode_lower(buffer))
+    Some(id.hyphenated().encode_lower(buffer))
 }

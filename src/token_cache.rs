@@ -290,8 +290,6 @@ unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> 
             };
             // SAFETY: just allocated and zeroed, large and aligned enough.
             let fixed = unsafe { &mut *shared };
-            // Not from the generator of the request ids: this is the master, and its workers would all
-            // inherit the same state and make the same ids.
             fixed.seed = RandomState::new().hash_one(shared.addr());
             fixed.bucket_count = slot_count;
             fixed.slot_count = slot_count;

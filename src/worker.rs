@@ -12,6 +12,7 @@ use crate::activities::Reporter;
 use crate::conf::{self, MainConf};
 use crate::ffi::{self, OK};
 use crate::log::{self, NOTICE};
+use crate::request_ids::RequestIds;
 use crate::resolver::Resolver;
 
 /// A quitting worker waits at most so long for the last activities to be delivered.
@@ -21,6 +22,7 @@ const TERMINATE_LIMIT: Duration = Duration::from_millis(800);
 
 pub(crate) struct Worker {
     pub(crate) enforcer: enforce::Worker,
+    pub(crate) request_ids: RequestIds,
     pub(crate) reporter: Reporter,
     /// This machine's name, for telemetry.
     pub(crate) node_name: String,
@@ -31,6 +33,7 @@ impl Worker {
     pub(crate) fn start(main: &MainConf) -> Self {
         Self {
             enforcer: enforce::Worker::default(),
+            request_ids: RequestIds::new(),
             reporter: Reporter::start(main),
             node_name: node_name(),
             _resolver: Resolver::start(main.upstreams.backends()),

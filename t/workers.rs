@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -419,4 +419,55 @@ fn a_killed_worker_is_replaced_by_one_as_good() {
         });
     }
     assert_eq!(get(nginx.addr(), "/", &[]).status, 200);
+}
+
+#[test]
+fn no_two_requests_of_any_worker_have_one_id() {
+    // More than a worker draws at once.
+    const REQUESTS: usize = 1200;
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = Nginx::builder()
+        .workers(2)
+        .server(&format!(
+            "{} location / {{ {} add_header X-Id $px_request_id; }}",
+            protect(&sandbox),
+            origin.proxy_pass()
+        ))
+        .start();
+    let cookie = format!("Cookie: {}", sandbox.mint(BROWSER).cookie());
+    let mut ids = HashSet::new();
+    let mut ask = |count: usize| {
+        for _ in 0..count {
+            let id =
+                get(nginx.addr(), "/", &[&cookie]).header("x-id").unwrap_or_default().to_owned();
+            let is_v4 = id.len() == 36 && &id[14..15] == "4" && "89ab".contains(&id[19..20]);
+            assert!(is_v4, "{id:?}");
+            assert!(ids.insert(id));
+        }
+    };
+    ask(REQUESTS / 2);
+    nginx.reload(|conf| conf);
+    ask(REQUESTS / 2);
+}
+
+#[test]
+fn threads_stand_back_behind_the_event_loop() {
+    let sandbox = Sandbox::start().unwrap();
+    let nginx = Nginx::start(&protect(&sandbox));
+    let worker = nginx.wait_for_workers(1)[0];
+    // The niceness is the 19th field; the name before it may hold anything.
+    let niceness = |task: &str| {
+        let stat =
+            fs::read_to_string(format!("/proc/{worker}/task/{task}/stat")).unwrap_or_default();
+        let (_, fields) = stat.rsplit_once(')')?;
+        fields.split_whitespace().nth(16)?.parse::<i32>().ok()
+    };
+    let event_loop = niceness(&worker.to_string()).expect("the worker runs");
+    wait_until("every thread gives way", || {
+        let tasks = fs::read_dir(format!("/proc/{worker}/task")).expect("the worker runs");
+        let names = tasks.map(|task| task.unwrap().file_name().into_string().unwrap());
+        let threads: Vec<_> = names.filter(|name| *name != worker.to_string()).collect();
+        let give_way = |thread: &String| niceness(thread).is_some_and(|its| its > event_loop);
+        threads.len() >= 2 && threads.iter().all(give_way)
+    });
 }
