@@ -1,5 +1,6 @@
 //! A real nginx in a directory of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -281,21 +282,37 @@ impl Builder {
 
     /// As [`start`](Self::start); `prepare` may put files into the directory first.
     pub fn start_with(&self, prepare: impl FnOnce(&Path)) -> Nginx {
+        self.start_with_env(|dir| {
+            prepare(dir);
+            Vec::new()
+        })
+    }
+
+    /// As [`start_with`](Self::start_with); `prepare` gives the environment nginx is to have besides.
+    pub fn start_with_env(
+        &self,
+        prepare: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>,
+    ) -> Nginx {
         let dir = fresh_dir();
-        prepare(&dir);
+        let env = prepare(&dir);
         // Between our look for a free port and nginx's bind somebody else may have been given it.
-        let tries = (0..5).find_map(|_| self.try_start(&dir));
+        let tries = (0..5).find_map(|_| self.try_start(&dir, &env));
         let (child, addr) = tries.expect("a port that stays free");
         Nginx { child, dir, addr, strict: true }
     }
 
-    fn try_start(&self, dir: &Path) -> Option<(Child, SocketAddr)> {
+    fn try_start(
+        &self,
+        dir: &Path,
+        env: &[(&'static str, OsString)],
+    ) -> Option<(Child, SocketAddr)> {
         let addr = free_addr();
         self.write(dir, addr);
         let mut child = Command::new(binary())
             .arg("-p")
             .arg(dir)
             .args(["-c", "nginx.conf"])
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
