@@ -58,7 +58,7 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
 
-test: lint unit behaviour abi deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint unit behaviour abi budget deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check

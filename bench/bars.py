@@ -8,7 +8,7 @@ from statistics import median
 
 def share_of_proxying(name: str, limit: float):
     def look(results):
-        share = results.own(name) / results.cpu("bare-proxied")
+        share = results.own(name) / results.baseline(name)
         return f"{results.own(name):.2f} µs, {share:.1%}", share <= limit
 
     return look
@@ -50,7 +50,7 @@ def beside_auth_request(results):
 def latency(name: str):
     def look(results):
         p99 = lambda sample: sample.p99
-        ours, bare = results.middle(name, p99), results.middle("bare-proxied", p99)
+        ours, bare = results.middle(name, p99), results.baseline(name, p99)
         return f"{ours:.0f} µs to {bare:.0f} µs: {ours / bare - 1:+.0%}", ours <= bare * 1.1
 
     return look

@@ -55,17 +55,38 @@ class Requests:
         self.file.write_text(f"return {{\n{texts}}}\n")
 
 
-def measure(hosts: Hosts, scenario, requests: Requests, load: Load) -> Sample:
-    """Starts a fresh nginx, warms it up, and measures it under load."""
-    calls, told = hosts.calls(), hosts.activities()
-    with hosts.start(scenario) as nginx:
-        visit(nginx, requests.texts)
-        press(nginx, requests, Load(WARM_UP_SECONDS, load.think_ms))
+class Trial:
+    """A fresh nginx for a scenario, warmed up, to be measured turn by turn."""
+
+    def __init__(self, hosts: Hosts, scenario, requests: Requests, load: Load):
+        self.hosts, self.scenario, self.requests, self.load = hosts, scenario, requests, load
+
+    def __enter__(self):
+        self.nginx = self.hosts.start(self.scenario)
+        self.nginx.__enter__()
+        try:
+            told = self.hosts.activities()
+            visit(self.nginx, self.requests.texts)
+            press(self.nginx, self.requests, Load(WARM_UP_SECONDS, self.load.think_ms))
+            # What the warm-up left to be told is not the next one's.
+            expected = self.nginx.requests() * self.scenario.activities
+            wait_for_activities(self.hosts, told, expected)
+        except BaseException:
+            self.nginx.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *why):
+        return self.nginx.__exit__(*why)
+
+    def measure(self, requests: Requests | None = None) -> Sample:
+        """One turn under load; of these requests instead of the scenario's own, if any."""
+        hosts, nginx, scenario = self.hosts, self.nginx, self.scenario
+        calls, told = hosts.calls(), hosts.activities()
         before, served = cpu_ns(nginx.worker), nginx.requests()
-        seen = press(nginx, requests, load)
-        total = nginx.requests()
-        count = total - served
-        told = wait_for_activities(hosts, told, total * scenario.activities)
+        seen = press(nginx, requests or self.requests, self.load)
+        count = nginx.requests() - served
+        told = wait_for_activities(hosts, told, count * scenario.activities)
         calls = hosts.calls() - calls
         after = cpu_ns(nginx.worker)
         spent = {name: ns - before.get(name, 0) for name, ns in after.items()}
@@ -77,7 +98,7 @@ def measure(hosts: Hosts, scenario, requests: Requests, load: Load) -> Sample:
             p50=seen["p50"],
             p99=seen["p99"],
             rss_kb=rss_kb(nginx.worker),
-            complaints=tuple(complaints(scenario, seen, total, calls, told, nginx)),
+            complaints=tuple(complaints(scenario, seen, count, calls, told, nginx)),
         )
 
 

@@ -34,5 +34,5 @@ def profile(hosts: Hosts, scenario, requests: Requests, load: Load) -> str:
 
 def report(data, keys: str) -> str:
     command = ["perf", "report", "-q", "-i", data, "--stdio", "--sort", keys]
-    command += ["--percent-limit", str(SHOWN_PERCENT)]
+    command += ["--percent-limit", str(SHOWN_PERCENT), "-n"]
     return subprocess.run(command, capture_output=True, text=True).stdout

@@ -1,4 +1,4 @@
-"""Medians over the rounds, the tables, and the bars with what was measured."""
+"""Medians over the turns, the tables, and the bars with what was measured."""
 
 import os
 import platform
@@ -19,6 +19,7 @@ class Results:
     def __init__(self, scenarios):
         self.scenarios = scenarios
         self.samples: dict[str, list[Sample]] = {scenario.name: [] for scenario in scenarios}
+        self.baselines: dict[str, list[Sample]] = {scenario.name: [] for scenario in scenarios}
         self.cold = []
         self.soak = None
         self.lua_skipped = None
@@ -27,12 +28,17 @@ class Results:
         self.lua_skipped = why
         self.scenarios = [scenario for scenario in self.scenarios if scenario.host != LUA]
 
-    def add(self, scenario, sample: Sample):
+    def add(self, scenario, sample: Sample, baseline: Sample | None):
+        """A turn of a scenario, and that of its baseline just before."""
         self.samples[scenario.name].append(sample)
+        if baseline:
+            self.baselines[scenario.name].append(baseline)
 
-    def line(self, scenario, sample: Sample) -> str:
-        """One sample, while the benchmark runs."""
+    def line(self, scenario, sample: Sample, baseline: Sample | None) -> str:
+        """One turn, while the benchmark runs."""
         line = f"{scenario.name:16} {sample.cpu:8.2f} µs  {sample.rate:6.0f}/s"
+        if baseline:
+            line += f"  own {sample.cpu - baseline.cpu:8.2f} µs"
         return "  ".join([line, *sample.complaints])
 
     # What the samples say.
@@ -47,11 +53,15 @@ class Results:
         return self.middle(name, lambda sample: sample.cpu)
 
     def own(self, name: str) -> float:
-        """Cost over that of the baseline, both of the same round."""
+        """Cost over that of the baseline just before."""
         return median(self._differences(name))
 
+    def baseline(self, name: str, what=lambda sample: sample.cpu) -> float:
+        """The baseline with this scenario's requests."""
+        return median(what(sample) for sample in self.baselines[name])
+
     def spread(self, name: str) -> float:
-        """Half of the range in which the middle half of the rounds lies."""
+        """Half of the range in which the middle half of the turns lies."""
         differences = self._differences(name)
         if len(differences) < 2:
             return float("nan")
@@ -59,14 +69,14 @@ class Results:
         return (upper - lower) / 2
 
     def _differences(self, name: str) -> list[float]:
-        pairs = zip(self.samples[name], self.samples[NAMED[name].baseline])
+        pairs = zip(self.samples[name], self.baselines[name])
         return [sample.cpu - base.cpu for sample, base in pairs]
 
     def complaints(self) -> list[str]:
         lines = [
             f"{scenario.name}: {complaint}"
             for scenario in self.scenarios
-            for sample in self.samples[scenario.name]
+            for sample in self.samples[scenario.name] + self.baselines[scenario.name]
             for complaint in sample.complaints
         ]
         return list(dict.fromkeys(lines))
@@ -93,7 +103,8 @@ class Results:
         lines = [
             f"- {machine()}",
             f"- {nginx_version()}; one worker on a core of its own, everything else on the others",
-            f"- {options.rounds} rounds of {options.seconds} s for each scenario; {CONNECTIONS} "
+            f"- {options.rounds} rounds of {options.turns} turns of {options.seconds} s for each "
+            f"scenario; {CONNECTIONS} "
             f"connections, {load if options.think else 'at full speed'}",
         ]
         if self.lua_skipped:
@@ -104,20 +115,22 @@ class Results:
         rows = [
             "## CPU time, latency, memory\n",
             "CPU is the worker's user and system time for each request, in µs; of it, what "
-            "threads other than the event loop spent. Own is the cost over the baseline in the "
-            "same round, ± half of the interquartile range over the rounds. p50 and p99 are in "
-            "µs.\n",
-            "| scenario | CPU | threads | own | ± | own / baseline | p50 | p99 | RSS | req/s |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            "threads other than the event loop spent. Own is the cost over the baseline, which "
+            "was sent the same requests just before, ± half of the interquartile range over the "
+            "turns. p50 and p99 are in µs.\n",
+            "| scenario | CPU | threads | baseline | own | ± | own / baseline | p50 | p99 | RSS "
+            "| req/s |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for scenario in self.scenarios:
             name = scenario.name
             if not self.has(name):
                 continue
-            own = ["", "", ""]
-            if scenario.baseline and self.has(scenario.baseline):
-                share = self.own(name) / self.cpu(scenario.baseline)
-                own = [f"{self.own(name):.2f}", f"{self.spread(name):.2f}", f"{share:.1%}"]
+            own = ["", "", "", ""]
+            if self.baselines[name]:
+                base = self.baseline(name)
+                share = f"{self.own(name) / base:.1%}"
+                own = [f"{base:.2f}", f"{self.own(name):.2f}", f"{self.spread(name):.2f}", share]
             cells = [
                 scenario.title,
                 f"{self.cpu(name):.2f}",
@@ -186,7 +199,7 @@ def machine() -> str:
     model = re.search(r"model name\s*: (.*)", info)
     flags = (re.search(r"flags\s*: (.*)", info) or [""])[0].split()
     known = [flag for flag in ("sha_ni", "aes", "avx2") if flag in flags]
-    cores = len(os.sched_getaffinity(0))
+    cores = os.cpu_count()
     return (
         f"{model[1] if model else platform.machine()} ({', '.join(known)}), {cores} cores, "
         f"Linux {platform.release().split('-')[0]}"

@@ -47,6 +47,8 @@ AUTH_REQUEST = """
         internal;
         proxy_pass http://service/auth;
         proxy_pass_request_body off;
+        # One such line here, and none of the outer level counts: this keeps connections alive.
+        proxy_set_header Connection "";
         proxy_set_header Content-Length "";
     }}
 """
