@@ -8,8 +8,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Bencher, Criterion, criterion_group, criterion_main};
-use px_core::enforce::{self, Action, Outcome, PageAssets, Pending, Step, Verdict, Worker};
+use px_core::enforce::{self, Action, OriginResponse, Outcome, PageAssets, Pending, Step, Verdict, Worker};
 use px_core::filter::Network;
+use px_core::hooks::Hooks;
 use px_core::policy::{Options, Policy, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::request::{Header, Request, Tls};
@@ -98,10 +99,11 @@ fn reports(c: &mut Criterion) {
         panic!("the token does not pass")
     };
     let mut out = Vec::with_capacity(16 << 10);
+    let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
     group.bench_function("activity", |b| {
         b.iter(|| {
             out.clear();
-            assert!(black_box(&verdict).activity(&policy, Some(200), NOW, &mut out));
+            assert!(black_box(&verdict).activity(&policy, &response, NOW, &mut out));
         });
     });
 }
@@ -249,6 +251,7 @@ fn visit(cookie: &str, accept: &'static str) -> Request<'static> {
         peer_ip: "203.0.113.77",
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
+        hooks: &Hooks::NONE,
     }
 }
 
