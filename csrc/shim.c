@@ -40,6 +40,15 @@ px_request_want_body(ngx_http_request_t *r)
 }
 
 
+/* Nobody looks at the answer. */
+void
+px_request_want_no_body(ngx_http_request_t *r)
+{
+    r->header_only = 1;
+    r->headers_in.chunked = 0;
+}
+
+
 ngx_uint_t
 px_connection_is_tls(ngx_connection_t *c)
 {

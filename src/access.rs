@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_int_t, ngx_uint_t};
 use px_core::breaker::{Breaker, Change};
-use px_core::enforce::{self, Action, Outcome, Pending, Step, Verdict};
+use px_core::enforce::{self, Action, OriginResponse, Outcome, Pending, Step, Verdict};
+use px_core::hooks::Hooks;
 use px_core::reason::PassReason;
 use px_core::token_memory::NoMemory;
 use uuid::Uuid;
@@ -12,10 +13,11 @@ use uuid::Uuid;
 use crate::conf::{self, Enforcement, MainConf};
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, AGAIN, DECLINED, DONE};
-use crate::log::{self, DEBUG, INFO, NOTICE, WARN};
+use crate::hooks::Handler;
+use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
 use crate::shared_zone::Shared;
-use crate::{activities, clock, origin, request, respond, risk_api};
+use crate::{activities, block, clock, named_location, origin, request, risk_api, side_request};
 
 /// Statuses from here on make nginx look for an `error_page`.
 const FIRST_ERROR: ngx_uint_t = 300;
@@ -56,6 +58,9 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             Stage::Waiting => AGAIN,
             // SAFETY: as the caller's.
             Stage::Answered => unsafe { judge(r, ctx) },
+            Stage::FetchingPage => AGAIN,
+            // SAFETY: as the caller's.
+            Stage::PageFetched => unsafe { block::show_page(r, ctx) },
             Stage::Settled => DECLINED,
         };
     }
@@ -82,8 +87,11 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     let main = unsafe { MainConf::of_request(r) };
     let id = main.with_worker(|worker| worker.request_ids.next()).flatten();
     let id = id.unwrap_or_else(Uuid::new_v4);
+    let own = enforcement.expressions.as_ref();
+    // SAFETY: live request under the configuration that its context keeps.
+    let hooks = own.and_then(|own| unsafe { own.evaluate(r) }).unwrap_or(&Hooks::NONE);
     // SAFETY: the view is kept in the context only, which the request's pool drops.
-    let Some(view) = (unsafe { request::view(r, id) }) else { return DECLINED };
+    let Some(view) = (unsafe { request::view(r, id, hooks) }) else { return DECLINED };
     // SAFETY: live request.
     unsafe { origin::strip(r, enforcement.policy.owned_headers()) };
     let now = clock::now_ms();
@@ -110,6 +118,13 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
             DECLINED
         }
         Step::Preflight | Step::FirstParty(_) => DECLINED,
+        Step::PreflightHandler => {
+            let handler = own.and_then(|own| own.preflight_handler.as_ref());
+            let location = handler.map(|handler| handler.location.as_str());
+            // SAFETY: live request; the context is not used again.
+            let gone = location.is_some_and(|name| unsafe { named_location::go(r, name) });
+            if gone { DONE } else { DECLINED }
+        }
         // SAFETY: as the caller's; `known` is not used again.
         Step::Decided(verdict) => unsafe { act(r, ctx, verdict) },
         // SAFETY: as above.
@@ -185,7 +200,7 @@ unsafe fn conclude(
         note_health(main, &enforcement, failed, now);
         if failed {
             // SAFETY: live request.
-            unsafe { risk_api::report_failure(r, &verdict) };
+            unsafe { risk_api::report_failure(r, &verdict, enforcement.severity) };
         }
     }
     // SAFETY: as the caller's.
@@ -230,42 +245,50 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
         Action::SimulatedBlock => &shared.simulated_blocks,
         Action::Block => &shared.blocked,
     });
-    // SAFETY: the context of this live request, borrowed until `respond` or the return.
+    // SAFETY: the context of this live request, borrowed until it is blocked or the handler.
     let known = unsafe { &mut *ctx };
     known.stage = Stage::Settled;
     let enforcement = Rc::clone(&known.enforcement);
     let verdict = &*known.verdict.insert(verdict);
     // SAFETY: live request.
-    unsafe { log_verdict(r, verdict, enforcement.debug) };
+    unsafe { log_verdict(r, verdict, &enforcement) };
     if verdict.telemetry_requested {
         activities::send_telemetry(main, &enforcement, verdict);
     }
-    if verdict.action == Action::Block {
+    let (action, headers) = (verdict.action, verdict.origin_headers(&enforcement.policy));
+    if let Some(target) = &enforcement.additional_activity_handler {
         // SAFETY: live request.
-        let assets = unsafe { respond::page_assets(r, &enforcement.assets) };
-        if let Some(answer) = verdict.answer(&enforcement.policy, &assets) {
-            // The answer may finish the request and run this module's filters and its log phase:
-            // nothing borrowed from the context is used after this.
-            // SAFETY: live request that has not been answered.
-            unsafe { respond::send(r, &answer) };
-            return DONE;
-        }
+        unsafe { side_request::start(r, target) };
+    }
+    if action == Action::Block {
+        // SAFETY: as the caller's; `known` is not used again.
+        return unsafe { block::answer(r, ctx, &enforcement) };
     }
     // SAFETY: live request.
-    unsafe { origin::enrich(r, &verdict.origin_headers(&enforcement.policy)) };
+    unsafe { origin::enrich(r, &headers) };
+    if action == Action::Pass && !enforcement.deferred_activities {
+        activities::report(main, known, &OriginResponse::default());
+    }
+    if let Some(Handler { location, condition: Some(condition) }) = &enforcement.answers.verification
+        // SAFETY: live request, then as above; `known` is not used again.
+        && unsafe { condition.holds(r) && named_location::go(r, location) }
+    {
+        return DONE;
+    }
     DECLINED
 }
 
-/// One line for a block; for every verdict where `px_debug` is on.
+/// One line for a block; for every verdict, or one in so many, where `px_debug` is on.
 ///
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn log_verdict(r: *mut ngx_http_request_t, verdict: &Verdict<'_>, debug: bool) {
-    let level = match verdict.action {
-        _ if debug => NOTICE,
-        Action::Block | Action::SimulatedBlock => INFO,
-        Action::Pass => DEBUG,
+unsafe fn log_verdict(r: *mut ngx_http_request_t, verdict: &Verdict<'_>, own: &Enforcement) {
+    let level = match (own.severity, verdict.action) {
+        (Severity::None, _) => return,
+        (Severity::Debug, _) if is_sampled(verdict.request_id(), own.debug_probability) => NOTICE,
+        (_, Action::Block | Action::SimulatedBlock) => INFO,
+        (_, Action::Pass) => DEBUG,
     };
     // SAFETY: live request.
     if !unsafe { log::enabled(r, level) } {
@@ -288,6 +311,13 @@ unsafe fn log_verdict(r: *mut ngx_http_request_t, verdict: &Verdict<'_>, debug: 
     }
     // SAFETY: live request.
     unsafe { log::request_line(r, level, &text) };
+}
+
+/// One request in `one_in` is; its id, which is random, says so once and for all.
+fn is_sampled(request_id: &str, one_in: u32) -> bool {
+    let end = request_id.len().saturating_sub(8);
+    let number = request_id.get(end..).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    number.unwrap_or_default() % one_in.max(1) == 0
 }
 
 fn count(main: &MainConf, counter: impl FnOnce(&Shared) -> &std::sync::atomic::AtomicU64) {

@@ -7,7 +7,7 @@ use nginx_sys::{
     ngx_add_timer, ngx_current_msec, ngx_cycle, ngx_del_timer, ngx_event_t, ngx_http_request_t,
     ngx_int_t,
 };
-use px_core::enforce::{Action, Verdict};
+use px_core::enforce::{OriginResponse, Verdict};
 use px_core::telemetry::{self, Machine, UpdateReason};
 
 use crate::clock;
@@ -43,27 +43,34 @@ pub(crate) unsafe extern "C" fn log_handler(r: *mut ngx_http_request_t) -> ngx_i
             let ctx = unsafe { Ctx::find(r) };
             // SAFETY: null or the context of this live request; nothing below reaches it otherwise.
             let Some(ctx) = (unsafe { ctx.as_mut() }) else { return OK };
-            if ctx.reported {
+            if ctx.reported || ctx.verdict.is_none() {
                 return OK;
             }
-            ctx.reported = true;
-            let Some(verdict) = &ctx.verdict else { return OK };
-            let enforcement = &ctx.enforcement;
             // SAFETY: live request.
             let status = unsafe { (*r).headers_out.status };
             let status = u16::try_from(status).ok().filter(|status| *status != 0);
-            // A block's own status is no answer of the origin's.
-            let status = status.filter(|_| verdict.action != Action::Block);
+            let expressions = ctx.enforcement.expressions.as_ref();
+            // SAFETY: live request under the configuration that its context keeps.
+            let own = expressions.map(|own| unsafe { own.response_parameters(r) });
+            let custom_parameters = own.as_deref().unwrap_or_default();
             // SAFETY: live request.
             let main = unsafe { MainConf::of_request(r) };
-            main.with_worker(|worker| {
-                worker.reporter.offer(main, &enforcement.destination, |out| {
-                    verdict.activity(&enforcement.policy, status, clock::now_ms(), out)
-                });
-            });
+            report(main, ctx, &OriginResponse { status, custom_parameters });
             OK
         },
     )
+}
+
+/// Puts the request's activity, if there is to be one, into its batch; once.
+pub(crate) fn report(main: &MainConf, ctx: &mut Ctx, response: &OriginResponse<'_>) {
+    ctx.reported = true;
+    let Some(verdict) = &ctx.verdict else { return };
+    let enforcement = &ctx.enforcement;
+    main.with_worker(|worker| {
+        worker.reporter.offer(main, &enforcement.destination, |out| {
+            verdict.activity(&enforcement.policy, response, clock::now_ms(), out)
+        });
+    });
 }
 
 /// Sends the enforcer's own configuration report (remote-config-and-telemetry.md § 2).

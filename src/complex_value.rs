@@ -35,6 +35,13 @@ impl ComplexValue {
         (rc == OK).then_some(Self(ptr::from_mut(value)))
     }
 
+    /// Whether the text begins as the URL of another site does, variables aside.
+    pub(crate) fn is_absolute(self) -> bool {
+        // SAFETY: compiled by `compile`, live as long as the configuration.
+        let text = unsafe { ffi::bytes((*self.0).value) };
+        text.starts_with(b"http://") || text.starts_with(b"https://")
+    }
+
     /// The value for this request; empty if it cannot be evaluated or is no UTF-8.
     ///
     /// # Safety

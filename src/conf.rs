@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::{fmt, ptr};
 
 use nginx_sys::{
-    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_request_t, ngx_pool_cleanup_add,
-    ngx_pool_t, ngx_uint_t,
+    ngx_conf_t, ngx_cycle_t, ngx_http_conf_ctx_t, ngx_http_core_srv_conf_t, ngx_http_request_t,
+    ngx_pool_cleanup_add, ngx_pool_t, ngx_uint_t,
 };
 use px_core::base_url::BaseUrl;
 use px_core::breaker::Limits;
@@ -16,9 +16,11 @@ use px_core::policy::Policy;
 
 use crate::complex_value::ComplexValue;
 use crate::ffi;
-use crate::log::{self, EMERG};
+use crate::hooks::{Expressions, Handler, Target};
+use crate::log::{self, EMERG, Severity};
+use crate::named_location::Wanted;
 use crate::risk_location::RiskLocation;
-use crate::sender::Destination;
+use crate::sender::{Destination, Proxy};
 use crate::shared_zone::SharedZone;
 use crate::spool;
 use crate::token_cache::{self, TokenCache};
@@ -32,6 +34,8 @@ pub(crate) struct MainConf {
     /// Every distinct compiled configuration, in the order of merging.
     pub(crate) enforcements: Vec<Rc<Enforcement>>,
     pub(crate) upstreams: Upstreams,
+    /// Named locations that configurations go to.
+    pub(crate) named_locations: Vec<Wanted>,
     pub(crate) shared: SharedZone,
     /// What the worker that runs under this configuration keeps between requests.
     pub(crate) worker: RefCell<Option<Worker>>,
@@ -53,9 +57,19 @@ pub(crate) struct LocConf {
 pub(crate) struct Enforcement {
     pub(crate) policy: Policy,
     pub(crate) assets: Assets,
-    pub(crate) debug: bool,
+    /// `None` where there is nothing to evaluate.
+    pub(crate) expressions: Option<Expressions>,
+    pub(crate) answers: Answers,
+    pub(crate) severity: Severity,
+    /// One request in so many is logged where the severity is `debug`.
+    pub(crate) debug_probability: u32,
+    /// `page_requested` is sent after the origin's response.
+    pub(crate) deferred_activities: bool,
+    pub(crate) additional_activity_handler: Option<Target>,
     /// Milliseconds, total limit of a Risk API call.
     pub(crate) s2s_timeout: u64,
+    /// Milliseconds from the start of the access phase; `None`: no limit of its own.
+    pub(crate) enforce_timeout: Option<u64>,
     pub(crate) breaker_limits: Limits,
     pub(crate) backend_url: BaseUrl,
     pub(crate) tls: TlsSettings,
@@ -67,12 +81,26 @@ pub(crate) struct Enforcement {
     pub(crate) risk_location: OnceCell<Rc<RiskLocation>>,
 }
 
-/// Values of the block page that may hold variables.
-#[derive(Clone, Copy, Default)]
+/// Values of block answers that may hold variables.
+#[derive(Default)]
 pub(crate) struct Assets {
     pub(crate) custom_logo: Option<ComplexValue>,
     pub(crate) css_ref: Option<ComplexValue>,
     pub(crate) js_ref: Option<ComplexValue>,
+    pub(crate) block_page_content: Option<ComplexValue>,
+    pub(crate) api_protection_block_url: Option<ComplexValue>,
+    pub(crate) api_protection_default_redirect_url: Option<ComplexValue>,
+    pub(crate) cors_headers: Option<Vec<(String, ComplexValue)>>,
+}
+
+/// Named locations that answer in the module's place, without their `@`.
+#[derive(Default)]
+pub(crate) struct Answers {
+    pub(crate) web: Option<String>,
+    pub(crate) advanced: Option<String>,
+    pub(crate) rate_limit: Option<String>,
+    /// After any verdict where its condition holds; without one, instead of a block.
+    pub(crate) verification: Option<Handler>,
 }
 
 /// How the backends' certificates are checked.
@@ -164,7 +192,12 @@ impl LocConf {
     }
 
     /// Completes this level from the outer one and compiles it.
-    fn merge(&mut self, outer: &Self, main: &mut MainConf) -> Result<(), String> {
+    fn merge(
+        &mut self,
+        outer: &Self,
+        main: &mut MainConf,
+        server: *const ngx_http_core_srv_conf_t,
+    ) -> Result<(), String> {
         if self.values.is_empty() {
             self.values.clone_from(&outer.values);
             self.place.clone_from(&outer.place);
@@ -178,6 +211,7 @@ impl LocConf {
                     outer.as_inherited.get_or_init(|| compiled).clone()
                 }
             };
+            self.want_named_locations(main, server);
             return Ok(());
         }
         self.values.inherit(&outer.values);
@@ -185,7 +219,27 @@ impl LocConf {
             self.place.clone_from(&outer.place);
         }
         self.enforcement = self.compile(main)?;
+        self.want_named_locations(main, server);
         Ok(())
+    }
+
+    /// Notes what this level goes to, in the server it stands in.
+    fn want_named_locations(&self, main: &mut MainConf, server: *const ngx_http_core_srv_conf_t) {
+        if self.enforcement.is_none() {
+            return;
+        }
+        for (directive, name) in self.values.named_locations() {
+            let is_known = |wanted: &Wanted| {
+                ptr::eq(wanted.server, server)
+                    && wanted.name == name
+                    && wanted.directive == directive
+            };
+            if !main.named_locations.iter().any(is_known) {
+                let place = self.place.as_ref().map_or_else(String::new, ToString::to_string);
+                let name = name.to_owned();
+                main.named_locations.push(Wanted { server, name, directive, place });
+            }
+        }
     }
 
     fn compile(&self, main: &mut MainConf) -> Result<Option<Rc<Enforcement>>, String> {
@@ -216,6 +270,7 @@ impl LocConf {
                  \"px_risk_cookie_max_iterations\" {max}, {place}"
             ));
         }
+        self.check_answers(&place)?;
         let backend_url = match &values.backend_url {
             Some(url) => url.clone(),
             None => default_backend_url(app_id)?,
@@ -236,6 +291,10 @@ impl LocConf {
             batch_interval_ms: values.batch_activities_timeout_ms.unwrap_or(1000),
             timeout_ms: values.async_timeout.unwrap_or(2000),
             tls: tls.clone(),
+            proxy: values.proxy_url.as_ref().map(|url| Proxy {
+                url: url.to_string(),
+                credentials: values.proxy_authorization.clone(),
+            }),
             spool: values.activity_spool.clone().flatten(),
         });
         if let Some(other) = main.spool_of_other_size(&destination) {
@@ -258,8 +317,26 @@ impl LocConf {
                 custom_logo: values.custom_logo,
                 css_ref: values.css_ref,
                 js_ref: values.js_ref,
+                block_page_content: values.custom_block_page_content,
+                api_protection_block_url: values.api_protection_block_url,
+                api_protection_default_redirect_url: values.api_protection_default_redirect_url,
+                cors_headers: values.cors_headers(),
             },
-            debug: values.debug.unwrap_or(false),
+            expressions: Some(values.expressions()).filter(|own| !own.is_empty()),
+            answers: Answers {
+                web: values.custom_web_block_page_response.clone(),
+                advanced: values.custom_create_advanced_blocking_response.clone(),
+                rate_limit: values.custom_rate_limit_block_page.clone(),
+                verification: values.custom_verification_handler.clone(),
+            },
+            severity: values.logger_severity.unwrap_or_default(),
+            debug_probability: values.debug_probability.unwrap_or(1),
+            deferred_activities: values.deferred_activities.unwrap_or(true),
+            additional_activity_handler: values
+                .additional_activity_handler
+                .clone()
+                .filter(|_| values.additional_activity_handler_enabled != Some(false)),
+            enforce_timeout: values.enforce_timeout,
             s2s_timeout: values.s2s_timeout.unwrap_or(1000),
             breaker_limits: Limits {
                 threshold: values.max_errors_threshold.unwrap_or(defaults.threshold),
@@ -274,6 +351,40 @@ impl LocConf {
         });
         main.enforcements.push(Rc::clone(&enforcement));
         Ok(Some(enforcement))
+    }
+}
+
+impl LocConf {
+    /// Answers that lack what they need, or that contradict each other.
+    fn check_answers(&self, place: &str) -> Result<(), String> {
+        let values = &self.values;
+        if values.api_protection_mode == Some(true) {
+            for (directive, value) in [
+                ("px_api_protection_block_url", values.api_protection_block_url),
+                (
+                    "px_api_protection_default_redirect_url",
+                    values.api_protection_default_redirect_url,
+                ),
+            ] {
+                if value.is_none() {
+                    return Err(format!(
+                        "\"{directive}\" is missing where \"px_api_protection_mode\" is on, {place}"
+                    ));
+                }
+            }
+        }
+        let redirects = values.redirect_on_custom_url == Some(true);
+        match &values.custom_block_url {
+            Some(Target::Named(name)) if redirects => Err(format!(
+                "\"px_redirect_on_custom_url\" needs a path or a URL in \"px_custom_block_url\", not \
+                 the named location \"@{name}\", {place}"
+            )),
+            Some(Target::Value(url)) if !redirects && url.is_absolute() => Err(format!(
+                "\"px_custom_block_url\" names another site: that works with \
+                 \"px_redirect_on_custom_url on\" only, {place}"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -362,11 +473,13 @@ pub(crate) unsafe extern "C" fn merge_loc_conf(
         || {
             // SAFETY: while merging, `cf` belongs to the http block and our main conf exists.
             let main = unsafe { &mut *main_conf(cf) };
+            // SAFETY: while merging, the context is that of one server after the other.
+            let server = unsafe { server_conf(cf) };
             // SAFETY: nginx passes what create_loc_conf returned for the outer level.
             let prev = unsafe { &*prev.cast::<LocConf>() };
             // SAFETY: nginx passes what create_loc_conf returned for this level, a different object.
             let conf = unsafe { &mut *conf.cast::<LocConf>() };
-            match conf.merge(prev, main) {
+            match conf.merge(prev, main, server) {
                 Ok(()) => ptr::null_mut(),
                 Err(reason) => {
                     // SAFETY: `cf` is live for the call.
@@ -390,6 +503,20 @@ pub(crate) unsafe fn main_conf(cf: *mut ngx_conf_t) -> *mut MainConf {
     let confs = unsafe { (*ctx).main_conf };
     // SAFETY: an array of main configurations.
     unsafe { ffi::module_entry(confs, &raw const crate::ngx_http_px_module) }
+}
+
+/// The core module's configuration of the server that is being merged.
+///
+/// # Safety
+///
+/// As [`main_conf`].
+unsafe fn server_conf(cf: *mut ngx_conf_t) -> *const ngx_http_core_srv_conf_t {
+    // SAFETY: inside http, `ctx` is the http context.
+    let ctx = unsafe { (*cf).ctx }.cast::<ngx_http_conf_ctx_t>();
+    // SAFETY: as above.
+    let confs = unsafe { (*ctx).srv_conf };
+    // SAFETY: an array of server configurations.
+    unsafe { ffi::module_entry(confs, &raw const nginx_sys::ngx_http_core_module) }
 }
 
 /// Our main configuration in a running cycle; null if there is no `http` block.

@@ -3,6 +3,7 @@
 //! It lives in a pool cleanup record, so that an internal redirect, which wipes every module's
 //! context slot, does not lose it: each client request is decided once (DECISIONS 19).
 
+use std::borrow::Cow;
 use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use px_core::reason::FilterReason;
 
 use crate::conf::Enforcement;
 use crate::ffi;
+use crate::page_request::PageRequest;
 use crate::risk_api::Call;
 use crate::token_cache::Lookup;
 
@@ -29,8 +31,19 @@ pub(crate) struct Ctx {
     pub(crate) filter_reason: Option<FilterReason>,
     /// What became of the look into the token cache, if there was one.
     pub(crate) token_lookup: Option<Lookup>,
-    pub(crate) pxhd_set: bool,
+    /// The operator's block page that is being fetched, or was.
+    pub(crate) page: Option<Box<PageRequest>>,
+    /// What the answer of somebody else than the module is given.
+    pub(crate) pinned: Option<Pinned>,
+    pub(crate) response_headers_set: bool,
     pub(crate) reported: bool,
+}
+
+/// Status and headers of a block answer whose body a location of the operator's writes.
+pub(crate) struct Pinned {
+    /// `None`: the location's own.
+    pub(crate) status: Option<u16>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +52,10 @@ pub(crate) enum Stage {
     Waiting,
     /// The call has ended and is to be judged.
     Answered,
+    /// The operator's block page is being fetched.
+    FetchingPage,
+    /// It has come, or has not.
+    PageFetched,
     /// Nothing more to decide: passed, answered, filtered, or given up.
     Settled,
 }
@@ -73,7 +90,9 @@ impl Ctx {
                 verdict: None,
                 filter_reason: None,
                 token_lookup: None,
-                pxhd_set: false,
+                page: None,
+                pinned: None,
+                response_headers_set: false,
                 reported: false,
             });
         }

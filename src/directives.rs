@@ -3,36 +3,33 @@
 //! Adding a directive is a row here, a field in `values.rs`, and its entry in
 //! `docs/directives.md`; a test compares table and document.
 
-use std::ffi::{CStr, OsStr, c_char, c_void};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::{fs, ptr};
+mod args;
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr;
 
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_UPS_CONF,
-    ngx_add_path, ngx_command_t, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_offset,
-    ngx_parse_size, ngx_parse_time, ngx_path_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
+    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
+    NGX_HTTP_UPS_CONF, ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
-use px_core::base_url::BaseUrl;
+use px_core::custom_parameters::REQUEST_SLOTS;
 use px_core::filter::Network;
-use px_core::policy::{Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
-use ureq::tls::{PemItem, parse_pem};
 
-use crate::complex_value::ComplexValue;
 use crate::conf::LocConf;
-use crate::ffi::{self, OK};
-use crate::log::{self, EMERG, WARN};
+use crate::ffi;
+use crate::hooks::Condition;
+use crate::log::{self, EMERG, Severity};
 use crate::values::Values;
-use crate::{spool, token_cache};
+use args::{Args, cookie_name, extension, header_name, http_method};
 
 /// `http`, `server` and `location`, as every `px_*` directive; the argument count is added.
 const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 /// One argument. Flags are taken as text, because more words than `on` and `off` are accepted.
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
+const TWO: ngx_uint_t = NGX_CONF_TAKE2 as ngx_uint_t;
 const ONE_OR_TWO: ngx_uint_t = NGX_CONF_TAKE12 as ngx_uint_t;
 const MANY: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 const _: () = assert!(NGX_CONF_FLAG as ngx_uint_t & HSL == 0);
@@ -55,7 +52,7 @@ const fn row(
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 78] = [
+pub(crate) static DIRECTIVES: [Directive; 150] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -73,7 +70,14 @@ pub(crate) static DIRECTIVES: [Directive; 78] = [
     row(c"px_blocking_score", ONE, |v, a| once(&mut v.blocking_score, a.number(0, 100)?)),
     row(c"px_bypass_monitor_header", ONE, |v, a| once(&mut v.bypass_monitor_header, a.header_name()?)),
     row(c"px_s2s_timeout", ONE, |v, a| once(&mut v.s2s_timeout, a.milliseconds(1, 60_000)?)),
-    row(c"px_debug", ONE, |v, a| once(&mut v.debug, a.flag()?)),
+    row(c"px_enforce_timeout", ONE, |v, a| once(&mut v.enforce_timeout, a.milliseconds(1, 60_000)?)),
+    row(c"px_debug", ONE, |v, a| severity(&mut v.logger_severity, a.debug()?)),
+    row(c"px_logger_severity", ONE, |v, a| severity(&mut v.logger_severity, a.severity()?)),
+    row(c"px_debug_probability", ONE, |v, a| once(&mut v.debug_probability, a.number(1, 1_000_000)?)),
+    row(c"px_bot_enforcer", ONE, |v, a| once(&mut v.bot_enforcer, a.flag()?)),
+    row(c"px_enabled_if", MANY, |v, a| any(&mut v.enabled_if, a.condition()?)),
+    row(c"px_enable_server_calls", ONE, |v, a| once(&mut v.enable_server_calls, a.flag()?)),
+    row(c"px_pre_enforce_handler", MANY, |v, a| any(&mut v.pre_enforce_handler, a.condition()?)),
     row(c"px_variables_enabled", ONE, |v, a| once(&mut v.variables_enabled, a.variables_enabled()?)),
     row(c"px_url_decode_reserved_characters", ONE, |v, a| once(&mut v.url_decode_reserved_characters, a.flag()?)),
 
@@ -95,20 +99,44 @@ pub(crate) static DIRECTIVES: [Directive; 78] = [
     row(c"px_filter_by_user_agent", MANY, |v, a| append(&mut v.filter_by_user_agent, a.list(RoutePattern::parse)?)),
     row(c"px_filter_by_header", ONE_OR_TWO, |v, a| append(&mut v.filter_by_header, a.header_and_value()?)),
     row(c"px_filter_strict", ONE, |v, a| once(&mut v.filter_strict, a.flag()?)),
+    row(c"px_custom_is_filtered_request", MANY, |v, a| any(&mut v.custom_is_filtered_request, a.condition()?)),
+    row(c"px_filter_on_cache_hit_enabled", ONE, |_, a| a.without_effect("nginx looks into its cache after this module has decided; put the enforcer where the cache is filled")),
 
     // Which requests: monitored, enforced, sensitive
     row(c"px_enforced_routes", MANY, |v, a| append(&mut v.enforced_routes, a.list(RoutePattern::parse_or_anchored_regex)?)),
     row(c"px_enforced_routes_exclusive", ONE, |v, a| once(&mut v.enforced_routes_exclusive, a.flag()?)),
+    row(c"px_custom_is_enforced_request", MANY, |v, a| any(&mut v.custom_is_enforced_request, a.condition()?)),
     row(c"px_monitored_routes", MANY, |v, a| append(&mut v.monitored_routes, a.list(RoutePattern::parse_or_anchored_regex)?)),
+    row(c"px_custom_is_monitored_request", MANY, |v, a| any(&mut v.custom_is_monitored_request, a.condition()?)),
     row(c"px_sensitive_routes", MANY, |v, a| append(&mut v.sensitive_routes, a.list(RoutePattern::parse)?)),
     row(c"px_sensitive_routes_prefix", MANY, |v, a| append(&mut v.sensitive_routes_prefix, a.texts()?)),
     row(c"px_sensitive_routes_suffix", MANY, |v, a| append(&mut v.sensitive_routes_suffix, a.texts()?)),
     row(c"px_sensitive_routes_regex", MANY, |v, a| append(&mut v.sensitive_routes_regex, a.list(RegexPattern::parse)?)),
+    row(c"px_custom_is_sensitive_request", MANY, |v, a| any(&mut v.custom_is_sensitive_request, a.condition()?)),
 
     // Client address, headers, cookies
     row(c"px_ip_headers", MANY, |v, a| append(&mut v.ip_headers, a.list(header_name)?)),
+    row(c"px_custom_client_ip_extraction", ONE, |v, a| once(&mut v.client_ip, a.complex_value()?)),
+    row(c"px_client_ip", ONE, |v, a| once(&mut v.client_ip, a.complex_value()?)),
+    row(c"px_anonymize_ip", ONE, |v, a| once(&mut v.anonymize_ip, a.flag()?)),
     row(c"px_sensitive_headers", MANY, |v, a| append(&mut v.sensitive_headers, a.list(header_name)?)),
+    row(c"px_sensitive_headers_enabled", ONE, |v, a| once(&mut v.sensitive_headers_enabled, a.flag()?)),
+    row(c"px_allowed_cookies", MANY, |v, a| append(&mut v.allowed_cookies, a.texts()?)),
     row(c"px_custom_cookie_header", ONE, |v, a| once(&mut v.custom_cookie_header, a.header_name()?)),
+    row(c"px_custom_cookie_header_enabled", ONE, |v, a| once(&mut v.custom_cookie_header_enabled, a.custom_cookie_header_enabled()?)),
+    row(c"px_activity_header", ONE_OR_TWO, |v, a| append(&mut v.activity_header, a.header_and_complex_value()?)),
+    row(c"px_custom_activity_headers", ONE_OR_TWO, |v, a| append(&mut v.activity_header, a.header_and_complex_value()?)),
+    row(c"px_custom_parameters", MANY, |v, a| slots(&mut v.custom_parameters, a.slots(header_name)?)),
+    row(c"px_cookie_custom_parameters", MANY, |v, a| slots(&mut v.cookie_custom_parameters, a.slots(cookie_name)?)),
+    row(c"px_custom_parameter", TWO, |v, a| append(&mut v.custom_parameter, a.custom_parameter()?)),
+
+    // Headers for origin and client
+    row(c"px_score_header_enabled", ONE, |v, a| once(&mut v.score_header_enabled, a.flag()?)),
+    row(c"px_score_header_name", ONE, |v, a| once(&mut v.score_header_name, a.header_name()?)),
+    row(c"px_upstream_score_header_name", ONE, |v, a| once(&mut v.upstream_score_header_name, a.header_name()?)),
+    row(c"px_identifier_header_name", ONE, |v, a| once(&mut v.identifier_header_name, a.header_name()?)),
+    row(c"px_add_block_result_header", ONE, |v, a| once(&mut v.add_block_result_header, a.flag()?)),
+    row(c"px_enable_pre_clean", ONE, |_, a| a.without_effect("nothing has to be cleaned; use \"proxy_set_header\" with the $px_* variables")),
     row(c"px_data_enrichment_header_name", ONE, |v, a| once(&mut v.data_enrichment_header_name, a.header_name()?)),
     row(c"px_pxde_header_name", ONE, |v, a| once(&mut v.data_enrichment_header_name, a.header_name()?)),
     row(c"px_enable_pxde", ONE, |v, a| once(&mut v.enable_pxde, a.flag()?)),
@@ -120,11 +148,47 @@ pub(crate) static DIRECTIVES: [Directive; 78] = [
     row(c"px_custom_logo", ONE, |v, a| once(&mut v.custom_logo, a.complex_value()?)),
     row(c"px_css_ref", ONE, |v, a| once(&mut v.css_ref, a.complex_value()?)),
     row(c"px_js_ref", ONE, |v, a| once(&mut v.js_ref, a.complex_value()?)),
+    row(c"px_custom_block_url", ONE, |v, a| once(&mut v.custom_block_url, a.block_url()?)),
+    row(c"px_redirect_on_custom_url", ONE, |v, a| once(&mut v.redirect_on_custom_url, a.flag()?)),
+    row(c"px_redirect_to_referer", ONE, |v, a| once(&mut v.redirect_to_referer, a.flag()?)),
+    row(c"px_api_protection_mode", ONE, |v, a| once(&mut v.api_protection_mode, a.flag()?)),
+    row(c"px_api_protection_block_url", ONE, |v, a| once(&mut v.api_protection_block_url, a.complex_value()?)),
+    row(c"px_api_protection_default_redirect_url", ONE, |v, a| once(&mut v.api_protection_default_redirect_url, a.complex_value()?)),
+    row(c"px_block_size_exceeded_15k_headers_size", ONE, |v, a| once(&mut v.block_size_exceeded_15k_headers_size, a.flag()?)),
+    row(c"px_custom_block_page_content", ONE, |v, a| once(&mut v.custom_block_page_content, a.complex_value()?)),
+    row(c"px_custom_web_block_page_response", ONE, |v, a| once(&mut v.custom_web_block_page_response, a.named_location()?)),
+    row(c"px_custom_create_synthetic_web_response", ONE, |v, a| once(&mut v.custom_web_block_page_response, a.named_location()?)),
+    row(c"px_custom_create_advanced_blocking_response", ONE, |v, a| once(&mut v.custom_create_advanced_blocking_response, a.named_location()?)),
+    row(c"px_custom_rate_limit_block_page", ONE, |v, a| once(&mut v.custom_rate_limit_block_page, a.named_location()?)),
+    row(c"px_custom_verification_handler", MANY, |v, a| once(&mut v.custom_verification_handler, a.handler()?)),
     row(c"px_client_host", ONE, |v, a| once(&mut v.client_host, a.url()?)),
+    row(c"px_backend_client_url", ONE, |v, a| once(&mut v.client_host, a.url()?)),
     row(c"px_captcha_script_host", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
+    row(c"px_backend_captcha_url", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
+
+    // CORS
+    row(c"px_cors_support_enabled", ONE, |v, a| once(&mut v.cors_support_enabled, a.flag()?)),
+    row(c"px_cors_preflight_request_filter_enabled", ONE, |v, a| once(&mut v.cors_preflight_request_filter_enabled, a.flag()?)),
+    row(c"px_cors_custom_preflight_handler", MANY, |v, a| once(&mut v.cors_custom_preflight_handler, a.handler()?)),
+    row(c"px_custom_cors_preflight_handler", MANY, |v, a| once(&mut v.cors_custom_preflight_handler, a.handler()?)),
+    row(c"px_cors_preflight_handler_enabled", ONE, |v, a| once(&mut v.cors_preflight_handler_enabled, a.flag()?)),
+    row(c"px_cors_block_response_header", ONE_OR_TWO, |v, a| append(&mut v.cors_block_response_header, a.header_and_complex_value()?)),
+    row(c"px_cors_create_custom_block_response_headers", ONE_OR_TWO, |v, a| append(&mut v.cors_block_response_header, a.header_and_complex_value()?)),
+    row(c"px_custom_cors_set_custom_block_response_headers", ONE_OR_TWO, |v, a| append(&mut v.cors_block_response_header, a.header_and_complex_value()?)),
+    row(c"px_cors_create_custom_block_response_headers_enabled", ONE, |v, a| once(&mut v.cors_create_custom_block_response_headers_enabled, a.flag()?)),
 
     // Activities
     row(c"px_send_async_activities_enabled", ONE, |v, a| once(&mut v.send_async_activities_enabled, a.flag()?)),
+    row(c"px_send_page_requested_activity", ONE, |v, a| once(&mut v.send_async_activities_enabled, a.flag()?)),
+    row(c"px_deferred_activities", ONE, |v, a| once(&mut v.deferred_activities, a.flag()?)),
+    row(c"px_additional_activity_handler", ONE, |v, a| once(&mut v.additional_activity_handler, a.target()?)),
+    row(c"px_custom_additional_activity_handler", ONE, |v, a| once(&mut v.additional_activity_handler, a.target()?)),
+    row(c"px_additional_activity_handler_enabled", ONE, |v, a| once(&mut v.additional_activity_handler_enabled, a.flag()?)),
+    row(c"px_telemetry_header", ONE, |v, a| once(&mut v.telemetry_header, a.header_name()?)),
+    row(c"px_async_activities_logger", ONE, |_, a| a.without_effect("the module posts activities itself")),
+    row(c"px_telemetry_activity_logger", ONE, |_, a| a.without_effect("the module posts telemetry itself")),
+    row(c"px_debug_syslog_name", ONE, |_, a| a.without_effect("lines go to nginx's \"error_log\", which knows syslog")),
+    row(c"px_error_syslog_name", ONE, |_, a| a.without_effect("lines go to nginx's \"error_log\", which knows syslog")),
     row(c"px_compression_enabled", ONE, |v, a| once(&mut v.compression_enabled, a.flag()?)),
     row(c"px_compression_level", ONE, |v, a| once(&mut v.compression_level, a.number(1, 9)?)),
     row(c"px_max_activity_batch_size", ONE, |v, a| once(&mut v.max_activity_batch_size, a.number(0, 1000)? as usize)),
@@ -135,6 +199,15 @@ pub(crate) static DIRECTIVES: [Directive; 78] = [
     // Backends and limits
     row(c"px_backend_url", ONE, |v, a| once(&mut v.backend_url, a.url()?)),
     row(c"px_backend_collector_url", ONE, |v, a| once(&mut v.backend_collector_url, a.url()?)),
+    row(c"px_proxy_url", ONE, |v, a| once(&mut v.proxy_url, a.proxy_url()?)),
+    row(c"px_proxy_authorization", ONE, |v, a| once(&mut v.proxy_authorization, a.basic_authorization()?)),
+    row(c"px_proxy_authorization_file", ONE, |v, a| once(&mut v.proxy_authorization, a.basic_authorization_file()?)),
+    row(c"px_ssl_enabled", ONE, |_, a| a.without_effect("scheme and port belong to \"px_backend_url\" and \"px_backend_collector_url\"")),
+    row(c"px_port", ONE, |_, a| a.without_effect("scheme and port belong to \"px_backend_url\" and \"px_backend_collector_url\"")),
+    row(c"px_collector_port_overide", ONE, |_, a| a.without_effect("scheme and port belong to \"px_backend_url\" and \"px_backend_collector_url\"")),
+    row(c"px_client_port_overide", ONE, |_, a| a.without_effect("scheme and port belong to \"px_backend_url\" and \"px_backend_collector_url\"")),
+    row(c"px_cookie_encrypted", ONE, |_, a| a.without_effect("risk cookies are always encrypted")),
+    row(c"px_client_timeout", ONE, |_, a| a.without_effect("use \"px_async_timeout\"")),
     row(c"px_max_errors_threshold", ONE, |v, a| once(&mut v.max_errors_threshold, a.number(0, 1_000_000)?)),
     row(c"px_errors_count_interval", ONE, |v, a| once(&mut v.errors_count_interval, a.milliseconds(100, 3_600_000)?)),
     row(c"px_ssl_verify", ONE, |v, a| once(&mut v.ssl_verify, a.ssl_verify()?)),
@@ -250,6 +323,35 @@ fn append<T>(field: &mut Option<Vec<T>>, mut values: Vec<T>) -> Result<(), Refus
     Ok(())
 }
 
+/// Further values that each make the condition of this level true.
+fn any(field: &mut Option<Condition>, condition: Condition) -> Result<(), Refusal> {
+    field.get_or_insert_default().0.extend(condition.0);
+    Ok(())
+}
+
+/// Adds to a list whose places have numbers, of which there are ten.
+fn slots(field: &mut Option<Vec<String>>, names: Vec<String>) -> Result<(), Refusal> {
+    let list = field.get_or_insert_default();
+    list.extend(names);
+    if list.len() > usize::from(REQUEST_SLOTS) {
+        return Err(Refusal::Other(format!("has more than {REQUEST_SLOTS} values at this level")));
+    }
+    Ok(())
+}
+
+/// `px_debug` and `px_logger_severity` are two spellings of one switch, as the modes are.
+fn severity(field: &mut Option<Severity>, value: Severity) -> Result<(), Refusal> {
+    match field {
+        Some(set) if *set != value => Err(Refusal::Other(
+            "contradicts \"px_debug\" or \"px_logger_severity\" at the same level".to_owned(),
+        )),
+        _ => {
+            *field = Some(value);
+            Ok(())
+        }
+    }
+}
+
 /// `px_block_enabled` and `px_module_mode` are two spellings of one switch: both may stand at one
 /// level if they agree.
 fn mode(field: &mut Option<ModuleMode>, value: ModuleMode) -> Result<(), Refusal> {
@@ -263,394 +365,5 @@ fn mode(field: &mut Option<ModuleMode>, value: ModuleMode) -> Result<(), Refusal
             *field = Some(value);
             Ok(())
         }
-    }
-}
-
-/// The words after a directive's name, read as one type or another.
-pub(crate) struct Args<'a> {
-    cf: *mut ngx_conf_t,
-    name: &'static str,
-    words: &'a [ngx_str_t],
-}
-
-impl Args<'_> {
-    fn text(&self, at: usize) -> Result<String, Refusal> {
-        let word = self.words.get(at).copied().unwrap_or(ffi::str_of(""));
-        // SAFETY: the words of a directive live in the configuration pool.
-        let bytes = unsafe { ffi::bytes(word) };
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(Refusal::Other("holds a value that is not valid UTF-8".to_owned())),
-        }
-    }
-
-    fn parse<T>(&self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Refusal> {
-        let text = self.text(0)?;
-        parse(&text).map_err(|reason| Refusal::Value { value: text, reason })
-    }
-
-    fn warn(&self, text: &str) {
-        // SAFETY: `cf` is live for the call of the setter that made these arguments.
-        unsafe { log::conf_line(self.cf, WARN, &format!("\"{}\" {text}", self.name)) };
-    }
-
-    /// Every word through `parse`. A single `""` is the empty list.
-    fn list<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Refusal> {
-        let texts = self.texts()?;
-        let parse =
-            |text: String| parse(&text).map_err(|reason| Refusal::Value { value: text, reason });
-        texts.into_iter().map(parse).collect()
-    }
-
-    fn texts(&self) -> Result<Vec<String>, Refusal> {
-        let texts: Vec<String> =
-            (0..self.words.len()).map(|at| self.text(at)).collect::<Result<_, _>>()?;
-        if let [only] = texts.as_slice()
-            && only.is_empty()
-        {
-            return Ok(Vec::new());
-        }
-        if texts.iter().any(String::is_empty) {
-            return Err(Refusal::Other("holds an empty value among others".to_owned()));
-        }
-        Ok(texts)
-    }
-
-    fn flag(&self) -> Result<bool, Refusal> {
-        self.parse(|text| match text.to_ascii_lowercase().as_str() {
-            "on" | "true" | "1" => Ok(true),
-            "off" | "false" | "0" => Ok(false),
-            _ => Err("it must be \"on\" or \"off\"".to_owned()),
-        })
-    }
-
-    fn number(&self, min: u32, max: u32) -> Result<u32, Refusal> {
-        self.parse(|text| {
-            let digits = text.bytes().all(|b| b.is_ascii_digit());
-            let number = digits.then(|| text.parse::<u32>().ok()).flatten();
-            number
-                .filter(|n| (min..=max).contains(n))
-                .ok_or_else(|| format!("it must be a whole number from {min} to {max}"))
-        })
-    }
-
-    /// nginx's time notation, but a bare number is milliseconds, as in all documents; to nginx it
-    /// would be seconds.
-    fn milliseconds(&self, min: u64, max: u64) -> Result<u64, Refusal> {
-        self.parse(|text| {
-            let bare = text.bytes().all(|b| b.is_ascii_digit());
-            let time = if bare { text.parse().ok() } else { nginx_time(text) };
-            time.filter(|ms| (min..=max).contains(ms)).ok_or_else(|| {
-                format!("it must be a time from {min}ms to {max}ms, such as \"500ms\" or \"1s\"")
-            })
-        })
-    }
-
-    fn app_id(&self) -> Result<String, Refusal> {
-        self.parse(|text| {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-            if text.len() > 2
-                && text.len() <= 63
-                && text.starts_with("PX")
-                && text.bytes().all(plain)
-            {
-                Ok(text.to_owned())
-            } else {
-                Err("it must be the application id, \"PX\" followed by letters and digits".into())
-            }
-        })
-    }
-
-    fn header_name(&self) -> Result<String, Refusal> {
-        self.parse(|text| if text.is_empty() { Ok(String::new()) } else { header_name(text) })
-    }
-
-    /// A header's name and exact value; a single `""` is the empty list.
-    fn header_and_value(&self) -> Result<Vec<(String, String)>, Refusal> {
-        match self.words.len() {
-            1 if self.text(0)?.is_empty() => Ok(Vec::new()),
-            1 => Err(Refusal::Other("needs a header name and its value".to_owned())),
-            _ => Ok(vec![(self.parse(header_name)?, self.text(1)?)]),
-        }
-    }
-
-    /// Accepted because the closed module has it; our variables are computed only where used.
-    fn variables_enabled(&self) -> Result<bool, Refusal> {
-        let enabled = self.flag()?;
-        if !enabled {
-            self.warn("has no effect: the $px_* variables cost nothing where they are not used");
-        }
-        Ok(enabled)
-    }
-
-    fn block_enabled(&self) -> Result<ModuleMode, Refusal> {
-        Ok(if self.flag()? { ModuleMode::ActiveBlocking } else { ModuleMode::Monitor })
-    }
-
-    fn module_mode(&self) -> Result<ModuleMode, Refusal> {
-        self.parse(|text| match text {
-            "monitor" | "0" => Ok(ModuleMode::Monitor),
-            "active_blocking" | "1" => Ok(ModuleMode::ActiveBlocking),
-            _ => Err("it must be \"monitor\" or \"active_blocking\"".to_owned()),
-        })
-    }
-
-    /// `v3`, `v3 v1` (the legacy `_px` where `_px3` is absent) or `v2`.
-    fn token_version(&self) -> Result<TokenVersion, Refusal> {
-        let words: Vec<String> =
-            (0..self.words.len()).map(|at| self.text(at)).collect::<Result<_, _>>()?;
-        match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["v3" | "3"] => Ok(TokenVersion::V3),
-            ["v3" | "3", "v1" | "1"] => Ok(TokenVersion::V3OrV1),
-            ["v2" | "2"] => Ok(TokenVersion::V2),
-            _ => Err(Refusal::Value {
-                value: words.join(" "),
-                reason: "it must be \"v3\", \"v3 v1\" or \"v2\"".to_owned(),
-            }),
-        }
-    }
-
-    /// `off` or `zone=name:size`.
-    fn token_cache(&self) -> Result<token_cache::Setting, Refusal> {
-        self.parse(|text| {
-            if text == "off" {
-                return Ok(token_cache::Setting::Off);
-            }
-            let zone = text.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
-            let (name, size) = zone.ok_or("it must be \"off\" or \"zone=name:size\"")?;
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-            if name.is_empty() || !name.bytes().all(plain) {
-                return Err("its zone needs a name of letters, digits, \"_\" and \"-\"".into());
-            }
-            let mut word = ngx_str_t { len: size.len(), data: size.as_ptr().cast_mut() };
-            // SAFETY: nginx reads `len` bytes and changes nothing.
-            let bytes = unsafe { ngx_parse_size(&raw mut word) };
-            let size = usize::try_from(bytes).ok().filter(|size| *size >= token_cache::MIN_SIZE);
-            let size = size.ok_or("its size must be 512k or more")?;
-            Ok(token_cache::Setting::Zone { name: name.to_owned(), size })
-        })
-    }
-
-    /// `off`, or `path=directory max_size=size`.
-    fn activity_spool(&self) -> Result<Option<spool::Setting>, Refusal> {
-        let (mut dir, mut max_size) = (None, None);
-        for at in 0..self.words.len() {
-            let word = self.text(at)?;
-            match word.split_once('=') {
-                None if word == "off" && self.words.len() == 1 => return Ok(None),
-                Some(("path", path)) if dir.is_none() && !path.is_empty() => {
-                    dir = Some(self.made_by_nginx(path)?);
-                }
-                Some(("max_size", size)) if max_size.is_none() => {
-                    let size = nginx_size(size).filter(|size| *size >= spool::MIN_SIZE);
-                    max_size = Some(size.ok_or_else(|| Refusal::Value {
-                        value: word.clone(),
-                        reason: "it must be a size of 1m or more".to_owned(),
-                    })?);
-                }
-                _ => {
-                    let reason =
-                        "it must be \"off\" or \"path=directory max_size=size\"".to_owned();
-                    return Err(Refusal::Value { value: word, reason });
-                }
-            }
-        }
-        match (dir, max_size) {
-            (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
-            _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
-        }
-    }
-
-    /// A directory that nginx makes, for the user of its workers, when it starts and when it tests
-    /// its configuration. Relative paths begin at the prefix, as those of nginx's own directories.
-    fn made_by_nginx(&self, path: &str) -> Result<PathBuf, Refusal> {
-        let path = match path.trim_end_matches('/') {
-            "" => "/",
-            path => path,
-        };
-        // SAFETY: `cf` is live for the call.
-        let cf = unsafe { &*self.cf };
-        // nginx reads names of files up to their null.
-        // SAFETY: the pool of the configuration is live.
-        let name = unsafe { ffi::copy_to_pool(cf.pool, format!("{path}\0").as_bytes()) };
-        let mut name = name.ok_or(Refusal::Logged)?;
-        name.len -= 1;
-        // SAFETY: the cycle is live while configuration is read; 0 = relative to the prefix.
-        let rc = unsafe { ngx_conf_full_name(cf.cycle, &raw mut name, 0) };
-        if rc != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: the pool is live, and zero is valid for this struct.
-        let made = unsafe { ffi::zeroed_in_pool::<ngx_path_t>(cf.pool) };
-        let made = made.ok_or(Refusal::Logged)?;
-        made.name = name;
-        // SAFETY: `cf` reads a file.
-        let file = unsafe { &*cf.conf_file };
-        made.conf_file = file.file.name.data;
-        made.line = file.line;
-        let mut slot = ptr::from_mut(made);
-        // SAFETY: a complete path in the configuration pool.
-        if unsafe { ngx_add_path(self.cf, &raw mut slot) } != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: nginx left a string in the cycle's pool.
-        let bytes = unsafe { ffi::bytes(name) };
-        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
-    }
-
-    fn url(&self) -> Result<BaseUrl, Refusal> {
-        let url = self.parse(BaseUrl::parse)?;
-        if !url.tls && !url.is_loopback() {
-            self.warn("names an \"http://\" URL: what is sent there can be read on its way");
-        }
-        Ok(url)
-    }
-
-    fn ssl_verify(&self) -> Result<bool, Refusal> {
-        let verify = self.flag()?;
-        if !verify {
-            self.warn("is off: anybody between this server and the backends can answer for them");
-        }
-        Ok(verify)
-    }
-
-    fn complex_value(&self) -> Result<ComplexValue, Refusal> {
-        let word = self.words.first().ok_or(Refusal::Logged)?;
-        // SAFETY: `cf` is live for the call, the word lives in its pool and is only read.
-        unsafe { ComplexValue::compile(self.cf, ptr::from_ref(word).cast_mut()) }
-            .ok_or(Refusal::Logged)
-    }
-
-    /// A secret's text; never repeated in a message.
-    fn secret(&self, at: usize) -> Result<Secret, Refusal> {
-        let text = self.text(at)?;
-        if text.is_empty() {
-            return Err(Refusal::Other("holds an empty secret".to_owned()));
-        }
-        if text.bytes().any(|b| b.is_ascii_control()) {
-            return Err(Refusal::Other("holds a secret with a control character".to_owned()));
-        }
-        Ok(Secret::new(text))
-    }
-
-    fn secrets(&self) -> Result<Vec<Secret>, Refusal> {
-        (0..self.words.len()).map(|at| self.secret(at)).collect()
-    }
-
-    /// The path in the first word, relative to the directory of nginx.conf.
-    fn path(&self) -> Result<String, Refusal> {
-        let word = self.words.first().copied().ok_or(Refusal::Logged)?;
-        // nginx appends a terminating null and rewrites the string; it must not be our own word.
-        let mut name = word;
-        // SAFETY: `cf` is live for the call.
-        let cycle = unsafe { (*self.cf).cycle };
-        // SAFETY: the cycle is live while configuration is read; 1 = relative to the conf prefix.
-        let rc = unsafe { ngx_conf_full_name(cycle, &raw mut name, 1) };
-        if rc != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: nginx left a string in the cycle's pool.
-        let bytes = unsafe { ffi::bytes(name) };
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| Refusal::Other("names a file whose path is not valid UTF-8".to_owned()))
-    }
-
-    fn read_secret_file(&self) -> Result<String, Refusal> {
-        let path = self.path()?;
-        let cannot = |what: &str| Refusal::Other(format!("cannot read \"{path}\": {what}"));
-        let text = fs::read(&path).map_err(|err| cannot(&err.to_string()))?;
-        let mode =
-            fs::metadata(&path).map_err(|err| cannot(&err.to_string()))?.permissions().mode();
-        if mode & 0o004 != 0 {
-            self.warn(&format!(
-                "names \"{path}\", which every user of this machine can read: chmod o-r it"
-            ));
-        }
-        String::from_utf8(text).map_err(|_| cannot("it is not valid UTF-8"))
-    }
-
-    /// The secret in a file, without the newline at its end.
-    fn secret_file(&self) -> Result<Secret, Refusal> {
-        let lines = self.secret_lines()?;
-        match <[Secret; 1]>::try_from(lines) {
-            Ok([secret]) => Ok(secret),
-            Err(_) => Err(Refusal::Other("names a file that holds more than one line".to_owned())),
-        }
-    }
-
-    /// One secret a line: current, previous.
-    fn secret_lines(&self) -> Result<Vec<Secret>, Refusal> {
-        let text = self.read_secret_file()?;
-        let lines: Vec<Secret> = text
-            .lines()
-            .map(|line| line.trim_end_matches('\r'))
-            .filter(|line| !line.is_empty())
-            .map(|line| Secret::new(line.to_owned()))
-            .collect();
-        if lines.iter().any(|line| line.expose().bytes().any(|b| b.is_ascii_control())) {
-            return Err(Refusal::Other("names a file that holds a control character".to_owned()));
-        }
-        match lines.len() {
-            0 => Err(Refusal::Other("names a file that holds no secret".to_owned())),
-            1 | 2 => Ok(lines),
-            _ => Err(Refusal::Other("names a file that holds more than two secrets".to_owned())),
-        }
-    }
-
-    /// The path of a PEM bundle; both nginx and the sender thread will read it.
-    fn certificate_bundle(&self) -> Result<String, Refusal> {
-        let path = self.path()?;
-        if path.bytes().any(|b| b.is_ascii_control() || b"\"\\$".contains(&b)) {
-            return Err(Refusal::Other("names a file with quotes, \"\\\" or \"$\"".to_owned()));
-        }
-        let pem = fs::read(&path)
-            .map_err(|err| Refusal::Other(format!("cannot read \"{path}\": {err}")))?;
-        if !parse_pem(&pem).any(|item| matches!(item, Ok(PemItem::Certificate(_)))) {
-            return Err(Refusal::Other(format!("names \"{path}\", which holds no certificate")));
-        }
-        Ok(path)
-    }
-}
-
-/// Milliseconds of a text such as `500ms` or `1m30s`.
-fn nginx_time(text: &str) -> Option<u64> {
-    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-    // SAFETY: nginx reads `len` bytes and changes nothing.
-    let time: ngx_int_t = unsafe { ngx_parse_time(&raw mut word, 0) };
-    u64::try_from(time).ok()
-}
-
-/// Bytes of a text such as `64m`.
-fn nginx_size(text: &str) -> Option<u64> {
-    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-    // SAFETY: nginx reads `len` bytes and changes nothing.
-    let size = unsafe { ngx_parse_offset(&raw mut word) };
-    u64::try_from(size).ok()
-}
-
-/// A header name in lower case.
-fn header_name(text: &str) -> Result<String, String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !text.is_empty() && text.bytes().all(token) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("it must be a header name".to_owned())
-    }
-}
-
-/// A file extension with its leading dot.
-fn extension(text: &str) -> Result<String, String> {
-    if text.contains('/') || text == "." {
-        return Err("it must be a file extension such as \".css\"".to_owned());
-    }
-    Ok(if text.starts_with('.') { text.to_owned() } else { format!(".{text}") })
-}
-
-/// A request method in upper case.
-fn http_method(text: &str) -> Result<String, String> {
-    if text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-' || b == b'_') {
-        Ok(text.to_ascii_uppercase())
-    } else {
-        Err("it must be a request method".to_owned())
     }
 }

@@ -5,11 +5,13 @@ use std::ptr;
 use nginx_sys::{
     ngx_chain_t, ngx_http_output_body_filter_pt, ngx_http_output_header_filter_pt,
     ngx_http_request_t, ngx_http_top_body_filter, ngx_http_top_header_filter, ngx_int_t,
+    ngx_uint_t,
 };
+use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
-use crate::ffi::{self, ERROR, OK, str_of};
-use crate::risk_api;
+use crate::ffi::{self, ERROR, OK};
+use crate::{page_request, risk_api};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -32,16 +34,16 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) } {
+            if unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) } {
                 return true;
             }
             // SAFETY: as above.
-            unsafe { set_pxhd(r) };
+            unsafe { set_headers(r) };
             false
         },
     );
     if caught {
-        // The Risk API's headers are nobody else's business.
+        // What answers the module's own subrequests is nobody else's business.
         return OK;
     }
     // SAFETY: written by `install` before any request.
@@ -58,12 +60,18 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if !unsafe { risk_api::is_subrequest(r) } {
-                return false;
+            if unsafe { risk_api::is_subrequest(r) } {
+                // SAFETY: a subrequest of ours and the chain its filters are called with.
+                unsafe { risk_api::collect(r, chain) };
+                return true;
             }
-            // SAFETY: a subrequest of ours and the chain its filters are called with.
-            unsafe { risk_api::collect(r, chain) };
-            true
+            // SAFETY: as above.
+            if unsafe { page_request::is_subrequest(r) } {
+                // SAFETY: as above.
+                unsafe { page_request::collect(r, chain) };
+                return true;
+            }
+            false
         },
     );
     if caught {
@@ -77,13 +85,14 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
     }
 }
 
-/// Appends the `_pxhd` cookie that the Risk API gave to the origin's answer, once
-/// (risk-token.md § 8).
+/// Appends what the verdict adds to the answer, once: to the origin's the `_pxhd` cookie that the Risk
+/// API gave (risk-token.md § 8) and the score; to a block answer that a location of the operator's
+/// writes, its status and the headers of all block answers.
 ///
 /// # Safety
 ///
 /// `r` must be a live request whose headers are about to be sent.
-unsafe fn set_pxhd(r: *mut ngx_http_request_t) {
+unsafe fn set_headers(r: *mut ngx_http_request_t) {
     // SAFETY: live request.
     if !ptr::eq(r, unsafe { (*r).main }) {
         return;
@@ -92,18 +101,57 @@ unsafe fn set_pxhd(r: *mut ngx_http_request_t) {
     let ctx = unsafe { Ctx::find(r) };
     // SAFETY: null or the context of this live request; nothing below reaches it otherwise.
     let Some(ctx) = (unsafe { ctx.as_mut() }) else { return };
-    if ctx.pxhd_set {
+    if let Some(pinned) = ctx.pinned.take() {
+        ctx.response_headers_set = true;
+        if let Some(status) = pinned.status {
+            // SAFETY: live request.
+            let out = unsafe { &mut (*r).headers_out };
+            out.status = ngx_uint_t::from(status);
+            // The line that an upstream sent would count more.
+            out.status_line.len = 0;
+        }
+        for (name, value) in &pinned.headers {
+            // SAFETY: live request whose headers are about to be sent.
+            unsafe { push(r, name, value) };
+        }
+        return;
+    }
+    if ctx.response_headers_set {
         return;
     }
     let Some(verdict) = &ctx.verdict else { return };
-    let Some(cookie) = verdict.pxhd_cookie(&ctx.enforcement.policy) else { return };
-    ctx.pxhd_set = true;
+    if verdict.action == Action::Block {
+        return;
+    }
+    let policy = &ctx.enforcement.policy;
+    if let Some(cookie) = verdict.pxhd_cookie(policy) {
+        // SAFETY: as above.
+        unsafe { push(r, "Set-Cookie", &cookie) };
+    }
+    if let Some((name, value)) = verdict.response_headers(policy) {
+        // SAFETY: as above.
+        unsafe { push(r, &name, &value) };
+    }
+    ctx.response_headers_set = true;
+}
+
+/// Appends a header line; without it where memory is short.
+///
+/// # Safety
+///
+/// `r` must be a live request whose headers are about to be sent.
+unsafe fn push(r: *mut ngx_http_request_t, name: &str, value: &str) {
     // SAFETY: live request.
     let pool = unsafe { (*r).pool };
-    // SAFETY: live pool.
-    let Some(value) = (unsafe { ffi::copy_to_pool(pool, cookie.as_bytes()) }) else { return };
+    // SAFETY: live pool, three times.
+    let copies = unsafe {
+        ffi::copy_to_pool(pool, name.as_bytes())
+            .zip(ffi::copy_to_pool(pool, name.to_ascii_lowercase().as_bytes()))
+            .zip(ffi::copy_to_pool(pool, value.as_bytes()))
+    };
+    let Some(((name, lowcase), value)) = copies else { return };
     // SAFETY: live request.
     let list = unsafe { &raw mut (*r).headers_out.headers };
-    // SAFETY: the answer's header list, strings static or in the request's pool.
-    let _ = unsafe { ffi::push_header(list, str_of("Set-Cookie"), str_of("set-cookie"), value) };
+    // SAFETY: the answer's header list, strings in the request's pool.
+    let _ = unsafe { ffi::push_header(list, name, lowcase, value) };
 }

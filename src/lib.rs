@@ -13,6 +13,7 @@ mod abi_guard;
 mod access;
 mod activities;
 mod backend;
+mod block;
 mod builtin_conf;
 mod clock;
 mod complex_value;
@@ -21,8 +22,11 @@ mod ctx;
 mod directives;
 mod ffi;
 mod filters;
+mod hooks;
 mod log;
+mod named_location;
 mod origin;
+mod page_request;
 mod poster;
 mod request;
 mod request_ids;
@@ -32,6 +36,7 @@ mod risk_api;
 mod risk_location;
 mod sender;
 mod shared_zone;
+mod side_request;
 mod spool;
 mod thread;
 mod token_cache;
@@ -165,6 +170,12 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             let rc = unsafe { risk_location::create_all(cf) };
             if rc != OK {
                 return rc;
+            }
+            // SAFETY: nginx has sorted the locations of all servers.
+            if let Some(reason) = unsafe { named_location::missing(main) } {
+                // SAFETY: `cf` is live.
+                unsafe { log::conf_line(cf, log::EMERG, &format!("px: {reason}")) };
+                return ERROR;
             }
             filters::install();
             // SAFETY: as above.

@@ -16,6 +16,18 @@ pub(crate) const NOTICE: ngx_uint_t = NGX_LOG_NOTICE as ngx_uint_t;
 pub(crate) const INFO: ngx_uint_t = NGX_LOG_INFO as ngx_uint_t;
 pub(crate) const DEBUG: ngx_uint_t = NGX_LOG_DEBUG as ngx_uint_t;
 
+/// How much the module says about requests (`px_logger_severity`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// Nothing.
+    None,
+    /// What goes wrong.
+    #[default]
+    Error,
+    /// Every verdict, at a level that a release nginx shows.
+    Debug,
+}
+
 /// Longest text of one line; nginx cuts lines at 2048 bytes with time, pid and context.
 const LINE: usize = 1500;
 

@@ -17,7 +17,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::conf::TlsSettings;
-use crate::sender::{Destination, Job, Kind};
+use crate::sender::{Destination, Job, Kind, Proxy};
 use crate::thread;
 
 /// Bytes that are written at once, as many as a TLS record holds. A larger write would keep the
@@ -132,22 +132,27 @@ fn send(agent: &Agent, post: &Post, compressed: Option<&[u8]>) -> Result<(), Fai
 
 /// One agent, with its idle connections, for each way of verifying certificates.
 #[derive(Default)]
-struct Agents(Vec<(TlsSettings, Agent)>);
+struct Agents(Vec<(TlsSettings, Option<Proxy>, Agent)>);
 
 impl Agents {
     fn for_destination(&mut self, destination: &Destination) -> Result<&Agent, String> {
-        let at = match self.0.iter().position(|(tls, _)| *tls == destination.tls) {
+        let is_same = |(tls, proxy, _): &(TlsSettings, Option<Proxy>, Agent)| {
+            *tls == destination.tls && *proxy == destination.proxy
+        };
+        let at = match self.0.iter().position(is_same) {
             Some(at) => at,
             None => {
-                self.0.push((destination.tls.clone(), agent(&destination.tls)?));
+                let agent = agent(&destination.tls, destination.proxy.as_ref())?;
+                self.0.push((destination.tls.clone(), destination.proxy.clone(), agent));
                 self.0.len() - 1
             }
         };
-        self.0.get(at).map(|(_, agent)| agent).ok_or_else(String::new)
+        self.0.get(at).map(|(_, _, agent)| agent).ok_or_else(String::new)
     }
 }
 
-fn agent(tls: &TlsSettings) -> Result<Agent, String> {
+fn agent(tls: &TlsSettings, proxy: Option<&Proxy>) -> Result<Agent, String> {
+    let proxy = proxy.map(through).transpose()?;
     let mut tls_config = TlsConfig::builder();
     if !tls.verify {
         tls_config = tls_config.disable_verification(true);
@@ -166,9 +171,23 @@ fn agent(tls: &TlsSettings) -> Result<Agent, String> {
         .output_buffer_size(OUTPUT_BYTES)
         .max_redirects(0)
         .user_agent("")
-        // The environment of a server says nothing about how to reach HUMAN.
-        .proxy(None)
+        // The environment of a server says nothing about how to reach HUMAN; the operator does.
+        .proxy(proxy)
         .tls_config(tls_config.build())
         .build();
     Ok(Agent::new_with_config(config))
+}
+
+fn through(proxy: &Proxy) -> Result<ureq::Proxy, String> {
+    let authority = proxy.url.strip_prefix("http://").unwrap_or(&proxy.url);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(80)),
+        _ => (authority, 80),
+    };
+    let mut builder = ureq::Proxy::builder(ureq::ProxyProtocol::Http).host(host).port(port);
+    if let Some(credentials) = &proxy.credentials {
+        let (user, password) = credentials.expose().split_once(':').unwrap_or_default();
+        builder = builder.username(user).password(password);
+    }
+    builder.build().map_err(|err| format!("the proxy cannot be used: {err}"))
 }

@@ -7,6 +7,7 @@ use nginx_sys::{
     ngx_hash_key, ngx_http_core_srv_conf_t, ngx_http_get_variable, ngx_http_request_t,
     ngx_list_part_t, ngx_table_elt_t,
 };
+use px_core::hooks::Hooks;
 use px_core::request::{Header, Request, Tls};
 use uuid::Uuid;
 
@@ -15,13 +16,18 @@ use crate::ffi;
 /// Longest text of a UUID.
 const UUID_LEN: usize = 36;
 
-/// The client's request as it arrived, to be known by `id`. `None` when memory is short.
+/// The client's request as it arrived, to be known by `id`, with what the operator's
+/// expressions say of it. `None` when memory is short.
 ///
 /// # Safety
 ///
 /// `r` must be a live main request in or before its access phase. The view borrows from the
 /// request's memory: it must be dropped with the request, by a cleanup of its pool at the latest.
-pub(crate) unsafe fn view(r: *mut ngx_http_request_t, id: Uuid) -> Option<Request<'static>> {
+pub(crate) unsafe fn view(
+    r: *mut ngx_http_request_t,
+    id: Uuid,
+    hooks: &'static Hooks<'static>,
+) -> Option<Request<'static>> {
     // SAFETY: the caller vouches for the request.
     let request = unsafe { &*r };
     // SAFETY: a live request has a connection.
@@ -65,6 +71,7 @@ pub(crate) unsafe fn view(r: *mut ngx_http_request_t, id: Uuid) -> Option<Reques
         peer_ip: std::str::from_utf8(peer_ip).unwrap_or_default(),
         request_id,
         tls,
+        hooks,
     })
 }
 

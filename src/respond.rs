@@ -10,25 +10,33 @@ use px_core::enforce::{Answer, PageAssets};
 use crate::conf::Assets;
 use crate::ffi::{self, ERROR, OK, str_of};
 
-/// The page's configured values for this request.
+/// Calls `look` with the configured values of block answers for this request.
 ///
 /// # Safety
 ///
 /// `r` must be a live request under the configuration the values belong to.
-pub(crate) unsafe fn page_assets<'r>(
+pub(crate) unsafe fn with_assets<T>(
     r: *mut ngx_http_request_t,
     assets: &Assets,
-) -> PageAssets<'r> {
+    look: impl FnOnce(&PageAssets<'_>) -> T,
+) -> T {
     // SAFETY: as the caller's.
     let evaluate = |value: Option<_>| {
         // SAFETY: as the caller's.
         value.map_or("", |value: crate::complex_value::ComplexValue| unsafe { value.evaluate(r) })
     };
-    PageAssets {
+    let cors_headers: Option<Vec<(&str, &str)>> = assets.cors_headers.as_ref().map(|headers| {
+        headers.iter().map(|(name, value)| (name.as_str(), evaluate(Some(*value)))).collect()
+    });
+    look(&PageAssets {
         custom_logo: evaluate(assets.custom_logo),
         css_ref: evaluate(assets.css_ref),
         js_ref: evaluate(assets.js_ref),
-    }
+        block_page_content: evaluate(assets.block_page_content),
+        api_protection_block_url: evaluate(assets.api_protection_block_url),
+        api_protection_default_redirect_url: evaluate(assets.api_protection_default_redirect_url),
+        cors_headers: cors_headers.as_deref(),
+    })
 }
 
 /// Answers the request and ends it. `error_page` does not apply: this is no error of the server's.

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::conf::MainConf;
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, OK, str_of};
-use crate::log::{self, ALERT, ERR};
+use crate::log::{self, ALERT, ERR, Severity};
 
 /// Bytes of an answer that are kept. A Risk API answer is below 2 KiB; what is longer is cut here,
 /// read to its end, and judged invalid.
@@ -181,6 +181,7 @@ pub(crate) unsafe fn start(
     sub.loc_conf = location.loc_conf;
     sub.write_event_handler = Some(run_location);
 
+    let pending_since = pending.started();
     // SAFETY: the connection is live.
     let restored = unsafe { LogState::enter(client_log, quiet) };
     let call = Call {
@@ -201,7 +202,14 @@ pub(crate) unsafe fn start(
     call.deadline.handler = Some(on_deadline);
     call.deadline.data = r.cast();
     call.deadline.log = client_log;
-    let limit = usize::try_from(enforcement.s2s_timeout).unwrap_or(60_000);
+    let limit = match enforcement.enforce_timeout {
+        Some(whole) => {
+            let gone = clock::now_ms().saturating_sub(pending_since);
+            enforcement.s2s_timeout.min(whole.saturating_sub(gone)).max(1)
+        }
+        None => enforcement.s2s_timeout,
+    };
+    let limit = usize::try_from(limit).unwrap_or(60_000);
     // SAFETY: a complete event that is not armed.
     unsafe { ngx_add_timer(&raw mut call.deadline, limit) };
     Ok(())
@@ -305,7 +313,9 @@ unsafe fn create_subrequest(
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn variable_cache(r: *mut ngx_http_request_t) -> Option<*mut ngx_http_variable_value_t> {
+pub(crate) unsafe fn variable_cache(
+    r: *mut ngx_http_request_t,
+) -> Option<*mut ngx_http_variable_value_t> {
     // SAFETY: live request.
     let confs = unsafe { (*r).main_conf };
     let core = &raw const nginx_sys::ngx_http_core_module;
@@ -380,7 +390,7 @@ unsafe fn show_debug_lines(log: *mut ngx_log_t, level: ngx_uint_t) {
 }
 
 /// Ends a subrequest that will not be run, so that its parent is not held up by it.
-unsafe extern "C" fn end_at_once(sr: *mut ngx_http_request_t) {
+pub(crate) unsafe extern "C" fn end_at_once(sr: *mut ngx_http_request_t) {
     // SAFETY: nginx runs the posted subrequest; `sr` is not used afterwards.
     unsafe { ngx_http_finalize_request(sr, OK) };
 }
@@ -542,7 +552,7 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
 /// # Safety
 ///
 /// `sr` must be the running subrequest of the live main request `r`.
-unsafe fn abandon(r: *mut ngx_http_request_t, sr: *mut ngx_http_request_t) {
+pub(crate) unsafe fn abandon(r: *mut ngx_http_request_t, sr: *mut ngx_http_request_t) {
     // SAFETY: live request.
     let mut next: *mut ngx_http_cleanup_t = unsafe { (*r).cleanup };
     // SAFETY: a list of live records that ends with null.
@@ -563,11 +573,18 @@ unsafe fn abandon(r: *mut ngx_http_request_t, sr: *mut ngx_http_request_t) {
 /// # Safety
 ///
 /// `r` must be a live request.
-pub(crate) unsafe fn report_failure(r: *mut ngx_http_request_t, verdict: &Verdict<'_>) {
+pub(crate) unsafe fn report_failure(
+    r: *mut ngx_http_request_t,
+    verdict: &Verdict<'_>,
+    severity: Severity,
+) {
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     let Some(shared) = main.shared.get() else { return };
     shared.risk_failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    if severity == Severity::None {
+        return;
+    }
     let Some(held_back) = shared.risk_log.admit(clock::now_ms()) else { return };
     let what = match &verdict.s2s_error {
         Some(error) => {

@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
+use px_core::policy::Secret;
+
 use crate::conf::TlsSettings;
 use crate::poster::{self, Failure, Post};
 use crate::spool::{self, Entry, Orphans, Spool, Taken, Writer};
@@ -53,8 +55,19 @@ pub(crate) struct Destination {
     pub(crate) batch_interval_ms: u64,
     pub(crate) timeout_ms: u64,
     pub(crate) tls: TlsSettings,
+    /// The way to the collector, if it leads through a proxy.
+    pub(crate) proxy: Option<Proxy>,
     /// Where undeliverable activities are kept, if they are.
     pub(crate) spool: Option<spool::Setting>,
+}
+
+/// A forward proxy; HTTPS goes through it by `CONNECT`.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    /// `http://host:port`
+    pub(crate) url: String,
+    /// `user:password`, never logged.
+    pub(crate) credentials: Option<Secret>,
 }
 
 impl Destination {

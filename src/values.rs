@@ -10,6 +10,8 @@ use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
 
 use crate::complex_value::ComplexValue;
+use crate::hooks::{Condition, Expressions, Handler, Target};
+use crate::log::Severity;
 use crate::{spool, token_cache};
 
 macro_rules! values {
@@ -44,7 +46,12 @@ values! {
     module_mode: ModuleMode,
     blocking_score: u32,
     bypass_monitor_header: String,
-    debug: bool,
+    logger_severity: Severity,
+    debug_probability: u32,
+    bot_enforcer: bool,
+    enable_server_calls: bool,
+    enabled_if: Condition,
+    pre_enforce_handler: Condition,
     url_decode_reserved_characters: bool,
 
     enabled_routes: Vec<RoutePattern>,
@@ -55,7 +62,11 @@ values! {
     sensitive_routes_prefix: Vec<String>,
     sensitive_routes_suffix: Vec<String>,
     sensitive_routes_regex: Vec<RegexPattern>,
+    custom_is_enforced_request: Condition,
+    custom_is_monitored_request: Condition,
+    custom_is_sensitive_request: Condition,
 
+    custom_is_filtered_request: Condition,
     filter_strict: bool,
     filter_by_extension: Vec<String>,
     filter_by_route: Vec<RoutePattern>,
@@ -73,8 +84,20 @@ values! {
     filter_by_header: Vec<(String, String)>,
 
     ip_headers: Vec<String>,
+    client_ip: ComplexValue,
+    anonymize_ip: bool,
     sensitive_headers: Vec<String>,
+    /// Off: `cookie` alone is sensitive.
+    sensitive_headers_enabled: bool,
+    allowed_cookies: Vec<String>,
     custom_cookie_header: String,
+    /// Off: as an empty `custom_cookie_header`.
+    custom_cookie_header_enabled: bool,
+    activity_header: Vec<(String, ComplexValue)>,
+    custom_parameters: Vec<String>,
+    cookie_custom_parameters: Vec<String>,
+    /// By slot, the last of several for one slot counts.
+    custom_parameter: Vec<(u8, ComplexValue)>,
 
     token_version: TokenVersion,
     risk_cookie_max_length: usize,
@@ -88,16 +111,47 @@ values! {
     custom_logo: ComplexValue,
     css_ref: ComplexValue,
     js_ref: ComplexValue,
+    custom_block_url: Target,
+    redirect_on_custom_url: bool,
+    redirect_to_referer: bool,
+    api_protection_mode: bool,
+    api_protection_block_url: ComplexValue,
+    api_protection_default_redirect_url: ComplexValue,
+    block_size_exceeded_15k_headers_size: bool,
+    custom_block_page_content: ComplexValue,
+    custom_web_block_page_response: String,
+    custom_create_advanced_blocking_response: String,
+    custom_rate_limit_block_page: String,
+    custom_verification_handler: Handler,
     client_host: BaseUrl,
     captcha_script_host: BaseUrl,
     secured_pxhd_enabled: bool,
+    score_header_enabled: bool,
+    score_header_name: String,
+    upstream_score_header_name: String,
+    identifier_header_name: String,
+    add_block_result_header: bool,
     data_enrichment_header_name: String,
     /// Off: the data enrichment header is not set, whatever its name.
     enable_pxde: bool,
     /// Accepted for the closed module's sake; without effect.
     variables_enabled: bool,
 
+    cors_support_enabled: bool,
+    cors_preflight_request_filter_enabled: bool,
+    cors_custom_preflight_handler: Handler,
+    /// Off: as no handler.
+    cors_preflight_handler_enabled: bool,
+    cors_block_response_header: Vec<(String, ComplexValue)>,
+    /// Off: as no headers of the operator's own.
+    cors_create_custom_block_response_headers_enabled: bool,
+
     send_async_activities_enabled: bool,
+    deferred_activities: bool,
+    additional_activity_handler: Target,
+    /// Off: as no handler.
+    additional_activity_handler_enabled: bool,
+    telemetry_header: String,
     compression_enabled: bool,
     compression_level: u32,
     max_activity_batch_size: usize,
@@ -110,6 +164,11 @@ values! {
 
     /// Milliseconds.
     s2s_timeout: u64,
+    /// Milliseconds.
+    enforce_timeout: u64,
+    proxy_url: BaseUrl,
+    /// `user:password`.
+    proxy_authorization: Secret,
     max_errors_threshold: u32,
     /// Milliseconds.
     errors_count_interval: u64,
@@ -148,6 +207,60 @@ impl Values {
         listed.chain(&self.cookie_secret_old).take(2).cloned().collect()
     }
 
+    /// What is evaluated before a request is judged.
+    pub(crate) fn expressions(&self) -> Expressions {
+        let switched_on = |switch: Option<bool>| switch != Some(false);
+        let preflight_handler = self.cors_custom_preflight_handler.clone();
+        Expressions {
+            enabled_if: self.enabled_if.clone(),
+            is_filtered: self.custom_is_filtered_request.clone(),
+            is_enforced: self.custom_is_enforced_request.clone(),
+            is_monitored: self.custom_is_monitored_request.clone(),
+            is_sensitive: self.custom_is_sensitive_request.clone(),
+            is_blocked: self.pre_enforce_handler.clone(),
+            preflight_handler: preflight_handler
+                .filter(|_| switched_on(self.cors_preflight_handler_enabled)),
+            client_ip: self.client_ip,
+            custom_block_url: self.custom_block_url.clone(),
+            custom_parameters: self.custom_parameter.clone().unwrap_or_default(),
+            activity_headers: self.activity_header.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The operator's own headers of block answers for scripts, if they are switched on.
+    pub(crate) fn cors_headers(&self) -> Option<Vec<(String, ComplexValue)>> {
+        let switched_on = self.cors_create_custom_block_response_headers_enabled != Some(false);
+        self.cors_block_response_header.clone().filter(|_| switched_on)
+    }
+
+    /// Named locations that requests may be sent to, and the directives that name them.
+    pub(crate) fn named_locations(&self) -> Vec<(&'static str, &str)> {
+        fn of_target(target: &Option<Target>) -> Option<&str> {
+            match target {
+                Some(Target::Named(name)) => Some(name),
+                _ => None,
+            }
+        }
+        fn of_handler(handler: &Option<Handler>) -> Option<&str> {
+            handler.as_ref().map(|handler| handler.location.as_str())
+        }
+        [
+            ("px_custom_block_url", of_target(&self.custom_block_url)),
+            ("px_custom_web_block_page_response", self.custom_web_block_page_response.as_deref()),
+            (
+                "px_custom_create_advanced_blocking_response",
+                self.custom_create_advanced_blocking_response.as_deref(),
+            ),
+            ("px_custom_rate_limit_block_page", self.custom_rate_limit_block_page.as_deref()),
+            ("px_custom_verification_handler", of_handler(&self.custom_verification_handler)),
+            ("px_cors_custom_preflight_handler", of_handler(&self.cors_custom_preflight_handler)),
+            ("px_additional_activity_handler", of_target(&self.additional_activity_handler)),
+        ]
+        .into_iter()
+        .filter_map(|(directive, name)| Some((directive, name?)))
+        .collect()
+    }
+
     /// The core's view of these values, its defaults where nothing is set.
     pub(crate) fn options(&self) -> Options {
         let mut options = Options {
@@ -169,6 +282,20 @@ impl Values {
             token_version risk_cookie_max_length risk_cookie_min_iterations
             risk_cookie_max_iterations user_agent_max_length forged_cookie_budget
             enable_json_response secured_pxhd_enabled data_enrichment_header_name
+            bot_enforcer enable_server_calls anonymize_ip allowed_cookies
+            custom_parameters cookie_custom_parameters
+            redirect_on_custom_url redirect_to_referer api_protection_mode
+            block_size_exceeded_15k_headers_size
+            score_header_enabled score_header_name upstream_score_header_name
+            identifier_header_name add_block_result_header
+            cors_support_enabled cors_preflight_request_filter_enabled
+            telemetry_header
+        }
+        if self.sensitive_headers_enabled == Some(false) {
+            options.sensitive_headers = vec!["cookie".to_owned()];
+        }
+        if self.custom_cookie_header_enabled == Some(false) {
+            options.custom_cookie_header.clear();
         }
         if self.enable_pxde == Some(false) {
             options.data_enrichment_header_name.clear();

@@ -6,8 +6,9 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use px_core::enforce::{self, Action, Step, Verdict, Worker};
+use px_core::enforce::{self, Action, OriginResponse, Step, Verdict, Worker};
 use px_core::filter::Network;
+use px_core::hooks::Hooks;
 use px_core::policy::{Options, Policy, Secret};
 use px_core::reason::{FilterReason, ModuleMode};
 use px_core::request::{Header, Request, Tls};
@@ -127,9 +128,10 @@ fn activity(count: u32) {
     let step = enforce::begin(&request(&headers), &policy, &mut worker(), &mut NoMemory, NOW);
     let verdict = passes(step);
     let mut buffer = Vec::with_capacity(16 << 10);
+    let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
     for _ in 0..count {
         buffer.clear();
-        assert!(black_box(&verdict).activity(&policy, Some(200), NOW, &mut buffer));
+        assert!(black_box(&verdict).activity(&policy, &response, NOW, &mut buffer));
         black_box(&buffer);
     }
 }
@@ -222,6 +224,7 @@ fn request<'r>(headers: &'r [Header<'r>]) -> Request<'r> {
             cipher: b"TLS_AES_256_GCM_SHA384",
             server_name: b"shop.example.com",
         },
+        hooks: &Hooks::NONE,
     })
 }
 

@@ -2,17 +2,18 @@
 //!
 //! Source: activities.md §§ 1 and 4.
 
-use crate::enforce::{Action, Verdict};
+use crate::custom_parameters;
+use crate::enforce::{Action, OriginResponse, Verdict};
 use crate::json::{self, Object};
 use crate::policy::Policy;
 use crate::report;
 
 /// Appends the activity to `out` as one JSON object; false, and nothing appended, if the operator
-/// does not want it. `http_status` is the origin's, `now` the time in ms.
+/// does not want it. `now` is the time in ms.
 pub(crate) fn write(
     verdict: &Verdict<'_>,
     policy: &Policy,
-    http_status: Option<u16>,
+    response: &OriginResponse<'_>,
     now: u64,
     out: &mut Vec<u8>,
 ) -> bool {
@@ -27,17 +28,25 @@ pub(crate) fn write(
         activity.text("px_app_id", &options.app_id);
         activity.joined_text("url", facts.url.normalised().parts());
         activity.list("headers", |list| {
-            report::write_headers(list, facts.request.headers, policy);
+            report::write_headers(list, &facts.request, policy);
+            for (name, value) in facts.request.hooks.activity_headers {
+                list.object(|entry| {
+                    entry.text("name", name);
+                    if value.is_empty() { entry.null("value") } else { entry.text("value", value) }
+                });
+            }
         });
         activity.optional_text("pxhd", verdict.pxhd());
-        activity.text("socket_ip", facts.client_ip);
+        activity.text("socket_ip", &*report::socket_ip(facts, policy));
         activity.number("timestamp", now);
         activity.optional_text("vid", verdict.vid());
         activity.object("details", |details| {
             report::write(details, facts, policy);
             write_call(details, verdict);
-            let http_status = http_status.filter(|_| verdict.action != Action::Block);
-            details.optional_number("http_status_code", http_status.map(u64::from));
+            if verdict.action != Action::Block {
+                details.optional_number("http_status_code", response.status.map(u64::from));
+                custom_parameters::write_of_response(details, response.custom_parameters);
+            }
             if passed { write_pass(details, verdict) } else { write_block(details, verdict) }
         });
     });

@@ -3,8 +3,10 @@
 //!
 //! Source: block-response.md §§ 1 to 6 and 10, DECISIONS 11 and 12.
 
+pub(crate) mod custom_page;
 mod template;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use base64::Engine as _;
@@ -22,27 +24,96 @@ const CAPTCHA: &str = include_str!("block_page/captcha.html");
 const HARD_BLOCK: &str = include_str!("block_page/hard_block.html");
 const RATE_LIMIT: &str = include_str!("block_page/rate_limit.html");
 
-/// The answer to a blocked request (§ 1, "Full order for this module").
-pub(crate) fn answer(verdict: &Verdict<'_>, policy: &Policy, assets: &PageAssets<'_>) -> Answer {
-    let request = &verdict.facts.request;
-    let is_mobile = verdict.facts.is_mobile();
-    let (status, content_type, body) = match &*verdict.block_action {
-        "r" => (429, HTML, RATE_LIMIT.into()),
-        "b" => (403, HTML, hard_block_page(verdict, assets).into()),
-        _ if is_mobile => (403, JSON, mobile_json(verdict, policy, assets)),
-        _ if policy.options().enable_json_response && wants_json(request) => {
-            (403, JSON, CaptchaPage::new(verdict, policy, assets).json())
-        }
-        _ => (403, HTML, CaptchaPage::new(verdict, policy, assets).html().into()),
-    };
+/// Kinds of answers to blocked requests (§ 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    RateLimit,
+    HardBlock,
+    /// JSON for a mobile SDK.
+    Mobile,
+    /// JSON for a script: the advanced blocking response.
+    AdvancedBlockingResponse,
+    /// 307 to the operator's page.
+    Redirect,
+    /// The operator's page under the URL that was asked for. The caller shows it; where it cannot,
+    /// there is the page that would be shown without one.
+    CustomPage,
+    ApiProtection,
+    Captcha,
+}
 
-    let mut headers = Vec::with_capacity(5);
+impl BlockKind {
+    /// § 1, "Full order for this module".
+    pub(crate) fn of(verdict: &Verdict<'_>, policy: &Policy) -> Self {
+        let request = &verdict.facts.request;
+        let options = policy.options();
+        let action = &*verdict.block_action;
+        match action {
+            "r" => Self::RateLimit,
+            "b" if verdict.facts.is_mobile() => Self::HardBlock,
+            _ if verdict.facts.is_mobile() => Self::Mobile,
+            _ if action != "b" && options.enable_json_response && wants_json(request) => {
+                Self::AdvancedBlockingResponse
+            }
+            _ if action != "j" && !request.hooks.custom_block_url.is_empty() => {
+                if options.redirect_on_custom_url { Self::Redirect } else { Self::CustomPage }
+            }
+            _ if action != "j" && options.api_protection_mode => Self::ApiProtection,
+            _ => Self::built_in(action),
+        }
+    }
+
+    /// What a browser gets where nothing else is configured.
+    fn built_in(action: &str) -> Self {
+        if action == "b" { Self::HardBlock } else { Self::Captcha }
+    }
+}
+
+/// The answer to a blocked request.
+pub(crate) fn answer(verdict: &Verdict<'_>, policy: &Policy, assets: &PageAssets<'_>) -> Answer {
+    let kind = match BlockKind::of(verdict, policy) {
+        BlockKind::CustomPage => BlockKind::built_in(&verdict.block_action),
+        kind => kind,
+    };
+    let page = || CaptchaPage::new(verdict, policy, assets);
+    let mut headers = Vec::with_capacity(6);
+    let (status, content_type, body) = match kind {
+        BlockKind::RateLimit => (429, HTML, RATE_LIMIT.into()),
+        BlockKind::HardBlock => (403, HTML, hard_block_page(verdict, assets).into()),
+        BlockKind::Mobile => (403, JSON, mobile_json(verdict, policy, assets)),
+        BlockKind::AdvancedBlockingResponse => (403, JSON, page().json()),
+        BlockKind::Redirect => {
+            headers.push(("Location".into(), custom_page::location(verdict, policy)));
+            (307, HTML, Vec::new())
+        }
+        BlockKind::ApiProtection => (403, JSON, custom_page::api_protection(verdict, assets)),
+        BlockKind::Captcha | BlockKind::CustomPage if !assets.block_page_content.is_empty() => {
+            (403, HTML, assets.block_page_content.into())
+        }
+        BlockKind::Captcha | BlockKind::CustomPage => (403, HTML, page().html().into()),
+    };
+    headers.extend(headers_of(verdict, policy, assets));
+    Answer { status, content_type, headers, body }
+}
+
+/// Headers of every answer to a blocked request, whoever writes its body.
+pub(crate) fn headers_of(
+    verdict: &Verdict<'_>,
+    policy: &Policy,
+    assets: &PageAssets<'_>,
+) -> Vec<(Cow<'static, str>, String)> {
+    let mut headers = Vec::with_capacity(6);
     headers.push(("Cache-Control".into(), "no-store, no-cache, must-revalidate".to_owned()));
-    if !is_mobile && let Some(cookie) = verdict.new_pxhd_cookie(policy) {
+    if !verdict.facts.is_mobile()
+        && let Some(cookie) = verdict.new_pxhd_cookie(policy)
+    {
         headers.push(("Set-Cookie".into(), cookie));
     }
-    headers.extend(cors::block_headers(request, policy).into_iter().flatten());
-    Answer { status, content_type, headers, body }
+    if let Some((name, value)) = verdict.response_headers(policy) {
+        headers.push((name.into(), value));
+    }
+    headers.extend(cors::block_headers(&verdict.facts.request, policy, assets.cors_headers));
+    headers
 }
 
 const HTML: &str = "text/html";
@@ -219,7 +290,15 @@ mod tests {
     use crate::policy::Options;
     use crate::sample::{self, headers, policy};
 
-    const NO_ASSETS: PageAssets<'_> = PageAssets { custom_logo: "", css_ref: "", js_ref: "" };
+    const NO_ASSETS: PageAssets<'_> = PageAssets {
+        custom_logo: "",
+        css_ref: "",
+        js_ref: "",
+        block_page_content: "",
+        api_protection_block_url: "",
+        api_protection_default_redirect_url: "",
+        cors_headers: None,
+    };
 
     fn blocked(
         change: impl FnOnce(&mut Options),
@@ -316,7 +395,7 @@ mod tests {
     #[test]
     fn no_value_breaks_a_page() {
         let nasty = "\"'></script><script>alert(1)</script><img src=x onerror=alert(1)>\u{2028}\\";
-        let assets = PageAssets { custom_logo: nasty, css_ref: nasty, js_ref: nasty };
+        let assets = PageAssets { custom_logo: nasty, css_ref: nasty, js_ref: nasty, ..NO_ASSETS };
         let policy = policy(|_| ());
         let request = sample::request(&[]);
         for action in ["c", "b", nasty] {
@@ -337,7 +416,8 @@ mod tests {
         let answer = blocked(|_| (), &[], "b", &NO_ASSETS);
         assert!(!page(&answer).contains("<img") && !page(&answer).contains("<script"));
         assert!(page(&answer).contains("Reference ID: the-uuid</p>"));
-        let assets = PageAssets { custom_logo: "/l.png", css_ref: "/a.css", js_ref: "/a.js" };
+        let assets =
+            PageAssets { custom_logo: "/l.png", css_ref: "/a.css", js_ref: "/a.js", ..NO_ASSETS };
         let answer = blocked(|_| (), &[], "b", &assets);
         for part in
             ["<img src=\"/l.png\" alt=\"\">", "href=\"/a.css\"", "<script src=\"/a.js\"></script>"]

@@ -6,9 +6,14 @@ use std::net::IpAddr;
 
 use crate::request::Request;
 
-/// The first valid address in the first of `ip_headers` that holds one, else the connection's, as
+/// What the operator's expression says, or the first valid address in the first of `ip_headers` that holds one, else the connection's, as
 /// text. A header sent several times reads as one list.
 pub fn extract<'r>(request: &Request<'r>, ip_headers: &[String]) -> &'r str {
+    if !request.hooks.client_ip.is_empty()
+        && let Some(address) = first_address(request.hooks.client_ip.as_bytes())
+    {
+        return address;
+    }
     let mut values = ip_headers.iter().flat_map(|name| request.header_values(name));
     values.find_map(first_address).unwrap_or(request.peer_ip)
 }
@@ -23,6 +28,7 @@ fn first_address(value: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::request::{Header, Tls};
 
     #[test]
@@ -56,6 +62,7 @@ mod tests {
                 peer_ip: "192.0.2.9",
                 request_id: "",
                 tls: Tls::default(),
+                hooks: &Hooks::NONE,
             };
             assert_eq!(extract(&request, &names), expected, "{headers:?}");
             assert_eq!(extract(&request, &[]), "192.0.2.9");

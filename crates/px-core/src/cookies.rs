@@ -59,6 +59,34 @@ pub fn for_each_name<'r>(request: &Request<'r>, custom_header: &str, visit: impl
     names.filter(|name| seen.is_new(name)).for_each(visit);
 }
 
+/// The value of the cookie `name`, if it has one; of several with that name the last.
+pub(crate) fn value_of<'r>(
+    request: &Request<'r>,
+    custom_header: &str,
+    name: &str,
+) -> Option<&'r [u8]> {
+    let headers = request.header_values("cookie").chain(request.header_values(custom_header));
+    let pairs = headers.flat_map(pieces).filter_map(split);
+    pairs.filter(|(known, _)| *known == name.as_bytes()).last().map(|(_, value)| value)
+}
+
+/// Cookies of a request in their order, those whose names `names` lists, as one `Cookie` header
+/// would hold them; `None` if there are none.
+pub(crate) fn only(request: &Request<'_>, names: &[String]) -> Option<Vec<u8>> {
+    let pieces = request.header_values("cookie").flat_map(pieces);
+    let listed = pieces.filter(|piece| {
+        split(piece).is_some_and(|(name, _)| names.iter().any(|known| known.as_bytes() == name))
+    });
+    let mut value = Vec::new();
+    for piece in listed {
+        if !value.is_empty() {
+            value.extend_from_slice(b"; ");
+        }
+        value.extend_from_slice(piece);
+    }
+    (!value.is_empty()).then_some(value)
+}
+
 /// Up to this many names, comparing with each is cheaper than a set, and needs no allocation.
 const FEW_NAMES: usize = 32;
 
@@ -124,6 +152,7 @@ fn trim(mut piece: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::known_headers::KnownHeaders;
     use crate::policy::Options;
     use crate::request::{Header, Tls};
@@ -144,6 +173,7 @@ mod tests {
             peer_ip: "203.0.113.77",
             request_id: "",
             tls: Tls::default(),
+            hooks: &Hooks::NONE,
         };
         let mut names = Vec::new();
         for_each_name(&request, "x-px-cookies", |name| names.push(name));

@@ -7,24 +7,50 @@ use std::borrow::Cow;
 use crate::policy::Policy;
 use crate::request::Request;
 
-/// Whether `request` is a preflight that passes without enforcement.
-pub(crate) fn passes_preflight(request: &Request<'_>, policy: &Policy) -> bool {
-    let options = policy.options();
-    options.cors_support_enabled
-        && options.cors_preflight_request_filter_enabled
-        && request.method == b"OPTIONS"
-        && request.non_empty_header("origin").is_some()
-        && request.non_empty_header("access-control-request-method").is_some()
+/// What becomes of a preflight that is not enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preflight {
+    /// The operator's handler answers; it wins over the filter.
+    Handled,
+    Passes,
 }
 
-/// Headers that let a script of another origin read a block answer.
+/// `None` if `request` is no preflight, or one to be enforced.
+pub(crate) fn preflight(request: &Request<'_>, policy: &Policy) -> Option<Preflight> {
+    let options = policy.options();
+    let is_preflight = options.cors_support_enabled
+        && request.method == b"OPTIONS"
+        && request.non_empty_header("origin").is_some()
+        && request.non_empty_header("access-control-request-method").is_some();
+    if !is_preflight {
+        None
+    } else if request.hooks.handles_preflight {
+        Some(Preflight::Handled)
+    } else {
+        options.cors_preflight_request_filter_enabled.then_some(Preflight::Passes)
+    }
+}
+
+/// Headers that let a script of another origin read a block answer: the operator's own, if there
+/// are any, without those that have no value.
 pub(crate) fn block_headers(
     request: &Request<'_>,
     policy: &Policy,
-) -> Option<[(Cow<'static, str>, String); 3]> {
-    if !policy.options().cors_support_enabled {
-        return None;
+    own: Option<&[(&str, &str)]>,
+) -> Vec<(Cow<'static, str>, String)> {
+    let is_fit = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+    match own {
+        _ if !policy.options().cors_support_enabled => Vec::new(),
+        _ if request.non_empty_header("origin").is_none() => Vec::new(),
+        Some(own) => {
+            let fit = own.iter().filter(|(_, value)| is_fit(value));
+            fit.map(|(name, value)| (Cow::Owned((*name).to_owned()), (*value).to_owned())).collect()
+        }
+        None => default_block_headers(request).into_iter().flatten().collect(),
     }
+}
+
+fn default_block_headers(request: &Request<'_>) -> Option<[(Cow<'static, str>, String); 3]> {
     let origin = request.non_empty_header("origin")?;
     // What comes back in a header must be fit for one.
     let origin =
@@ -39,6 +65,7 @@ pub(crate) fn block_headers(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::request::Header;
     use crate::sample::{self, headers, policy};
 
@@ -63,8 +90,34 @@ mod tests {
         ] {
             let headers = headers(list);
             let request = Request { method: method.as_bytes(), ..sample::request(&headers) };
-            let passed = passes_preflight(&request, &policy_with(support, filter));
+            let policy = policy_with(support, filter);
+            let passed = preflight(&request, &policy) == Some(Preflight::Passes);
             assert_eq!(passed, passes, "{method} {list:?} {support} {filter}");
+            // Whatever is a preflight, the handler takes.
+            let hooks = Hooks { handles_preflight: true, ..Hooks::NONE };
+            let is_preflight = support
+                && method == "OPTIONS"
+                && headers.iter().all(|h| !h.value.is_empty())
+                && headers.len() == 2;
+            let handled = preflight(&Request { hooks: &hooks, ..request }, &policy);
+            assert_eq!(handled, is_preflight.then_some(Preflight::Handled), "{method} {list:?}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_operators_own_replace_the_usual_ones() {
+        let own = [("X-One", "1"), ("X-Empty", ""), ("X-Split", "a\r\nb: c")];
+        let headers = headers(&[("origin", "https://app.example.net")]);
+        for (support, origin, own, expected) in [
+            (true, true, Some(&own[..]), vec![("X-One", "1")]),
+            (true, true, Some(&[]), vec![]),
+            (true, false, Some(&own[..]), vec![]),
+            (false, true, Some(&own[..]), vec![]),
+        ] {
+            let request = sample::request(if origin { &headers } else { &[] });
+            let received = block_headers(&request, &policy_with(support, false), own);
+            let received: Vec<_> = received.iter().map(|(n, v)| (&**n, v.as_str())).collect();
+            assert_eq!(received, expected);
         }
     }
 
@@ -79,11 +132,12 @@ mod tests {
             (b"\xff", None),
         ] {
             let headers = [Header { name: b"origin", value: origin }];
-            let received = block_headers(&sample::request(&headers), &policy);
-            let value = received.as_ref().map(|[(_, value), ..]| value.as_str());
+            let received = block_headers(&sample::request(&headers), &policy, None);
+            let value = received.first().map(|(_, value)| value.as_str());
             assert_eq!(value, expected);
         }
         let headers = headers(&[("origin", "null")]);
-        assert!(block_headers(&sample::request(&headers), &policy_with(false, true)).is_none());
+        let request = sample::request(&headers);
+        assert!(block_headers(&request, &policy_with(false, true), None).is_empty());
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Source: flow.md. Whatever cannot be decided passes; only a decision blocks.
 
+pub use crate::block_page::BlockKind;
 pub use crate::risk::{MAX_ERROR_MESSAGE, S2sError};
 pub use crate::verdict::{Action, Verdict};
 
 use std::borrow::Cow;
 
 use crate::client_ip;
-use crate::cors;
+use crate::cors::{self, Preflight};
 use crate::crypto::Budget;
 use crate::facts::{Facts, TokenDecision};
 use crate::first_party;
+use crate::hooks::CustomParameter;
 use crate::policy::Policy;
 use crate::reason::{CallReason, FilterReason};
 use crate::request::Request;
@@ -39,6 +41,8 @@ pub enum Step<'r> {
     FirstParty(first_party::Route<'r>),
     /// A CORS preflight that passes without enforcement (cors.md).
     Preflight,
+    /// A CORS preflight that the operator answers (`px_cors_custom_preflight_handler`).
+    PreflightHandler,
     /// The Risk API decides: post [`Pending::risk_body`], then [`resume`].
     AskRisk(Box<Pending<'r>>),
     Decided(Verdict<'r>),
@@ -71,6 +75,20 @@ pub struct PageAssets<'a> {
     pub custom_logo: &'a str,
     pub css_ref: &'a str,
     pub js_ref: &'a str,
+    /// A page of the operator's own in place of the captcha page; empty: none.
+    pub block_page_content: &'a str,
+    pub api_protection_block_url: &'a str,
+    pub api_protection_default_redirect_url: &'a str,
+    /// Headers of the operator's own in place of the usual CORS headers of block answers.
+    pub cors_headers: Option<&'a [(&'a str, &'a str)]>,
+}
+
+/// The origin's response, as far as it is reported.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OriginResponse<'a> {
+    pub status: Option<u16>,
+    /// `px_custom_parameter`, slots 11 to 20.
+    pub custom_parameters: &'a [CustomParameter<'a>],
 }
 
 /// An answer to the visitor instead of the origin's.
@@ -100,15 +118,17 @@ pub fn begin<'r>(
     if let Some(route) = policy.first_party().route(&url) {
         return Step::FirstParty(route);
     }
-    if !policy.handles(&url) {
+    if !options.bot_enforcer || !policy.handles(&url, request.hooks) {
         return Step::Inactive;
     }
     let client_ip = client_ip::extract(request, &options.ip_headers);
     if let Some(reason) = policy.filters().first_match(request, &url, client_ip) {
         return Step::Filtered(reason);
     }
-    if cors::passes_preflight(request, policy) {
-        return Step::Preflight;
+    match cors::preflight(request, policy) {
+        Some(Preflight::Handled) => return Step::PreflightHandler,
+        Some(Preflight::Passes) => return Step::Preflight,
+        None => {}
     }
     let budget = &mut worker.derivations;
     let visitor = visitor::read(request, client_ip, options, policy.secrets(), budget, memory, now);
@@ -117,7 +137,7 @@ pub fn begin<'r>(
         client_ip,
         started: now,
         mode: policy.mode_for(request, &url),
-        is_sensitive: policy.is_sensitive(&url),
+        is_sensitive: policy.is_sensitive(&url, request.hooks),
         has_telemetry_command: telemetry::is_commanded(request, policy, now),
         url,
         visitor,
@@ -126,6 +146,10 @@ pub fn begin<'r>(
         TokenDecision::Pass => Step::Decided(Verdict::pass_by_token(facts)),
         TokenDecision::Block(reason) => Step::Decided(Verdict::block_by_token(facts, reason)),
         TokenDecision::AskRisk(call_reason) => {
+            if !options.enable_server_calls {
+                let error = S2sError::not_sent("px_enable_server_calls is off");
+                return Step::Decided(Verdict::without_call(facts).failed(error));
+            }
             let body = risk::body(&facts, &call_reason, policy, now);
             Step::AskRisk(Box::new(Pending { facts, call_reason, asked: now, body }))
         }
@@ -143,6 +167,12 @@ pub fn resume<'r>(
     let Pending { facts, call_reason, asked, .. } = pending;
     let asked_for = |facts| Verdict::after_call(facts, call_reason, asked);
     match outcome {
+        Outcome::Answer { status: 413, .. }
+            if policy.options().block_size_exceeded_15k_headers_size =>
+        {
+            let rtt = now.saturating_sub(asked);
+            asked_for(facts).too_large(rtt)
+        }
         Outcome::Answer { status, body } => {
             let answer = risk::read_answer(status, body, policy.options().token_version);
             asked_for(facts).decided_by(answer, now.saturating_sub(asked), policy)
@@ -159,6 +189,11 @@ impl<'r> Pending<'r> {
     /// JSON to post to [`Policy::risk_url`].
     pub fn risk_body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Start of processing, ms since the epoch.
+    pub fn started(&self) -> u64 {
+        self.facts.started
     }
 
     /// Why the Risk API is asked.
@@ -179,12 +214,15 @@ mod tests {
     use crate::sample::{self, GOOD_COOKIE, HIGH_COOKIE, NOW, USER_AGENT, headers, policy};
     use crate::token_memory::NoMemory;
 
+    const SERVED: OriginResponse<'_> = OriginResponse { status: Some(200), custom_parameters: &[] };
+
     fn name_of(step: &Step<'_>) -> String {
         match step {
             Step::Inactive => "inactive".to_owned(),
             Step::Filtered(reason) => format!("filtered {}", reason.as_str()),
             Step::FirstParty(_) => "first party".to_owned(),
             Step::Preflight => "preflight".to_owned(),
+            Step::PreflightHandler => "preflight handler".to_owned(),
             Step::AskRisk(pending) => format!("ask {}", pending.call_reason().as_str()),
             Step::Decided(verdict) => verdict.action.as_str().to_owned(),
         }
@@ -270,7 +308,7 @@ mod tests {
         assert_eq!(verdict.action, Action::Pass);
         assert!(verdict.answer(&policy, &PageAssets::default()).is_none());
         let mut activity = Vec::new();
-        assert!(verdict.activity(&policy, Some(200), NOW + 6, &mut activity));
+        assert!(verdict.activity(&policy, &SERVED, NOW + 6, &mut activity));
         let mut activity: Value = serde_json::from_slice(&activity).expect("JSON");
         activity["details"].take()
     }
@@ -331,7 +369,7 @@ mod tests {
         let verdict = resume(pending, outcome, &policy, NOW + 5);
         assert_eq!((verdict.action, verdict.call_reason.is_none()), (Action::Pass, true));
         let mut activity = Vec::new();
-        assert!(verdict.activity(&policy, Some(200), NOW + 6, &mut activity));
+        assert!(verdict.activity(&policy, &SERVED, NOW + 6, &mut activity));
         let activity: Value = serde_json::from_slice(&activity).expect("JSON");
         let details = &activity["details"];
         assert_eq!(details["pass_reason"], "s2s_error");
@@ -506,7 +544,7 @@ mod tests {
                     _ => continue,
                 };
                 let mut activity = Vec::new();
-                verdict.activity(policy, None, NOW, &mut activity);
+                verdict.activity(policy, &OriginResponse::default(), NOW, &mut activity);
                 serde_json::from_slice::<Value>(&activity).expect("JSON");
                 if let Some(answer) = verdict.answer(policy, &PageAssets::default()) {
                     assert!(std::str::from_utf8(&answer.body).is_ok());
@@ -528,7 +566,8 @@ mod tests {
         let risk: Value = serde_json::from_slice(pending.risk_body()).expect("JSON");
         let verdict = resume(pending, Outcome::Timeout, &policy, NOW + 1000);
         let mut activity = Vec::new();
-        assert!(verdict.activity(&policy, Some(404), NOW + 1001, &mut activity));
+        let missing = OriginResponse { status: Some(404), custom_parameters: &[] };
+        assert!(verdict.activity(&policy, &missing, NOW + 1001, &mut activity));
         let activity: Value = serde_json::from_slice(&activity).expect("JSON");
 
         assert_eq!(risk["pxhd"], "h");

@@ -30,6 +30,9 @@ impl<'r> Facts<'r> {
     /// Decides from the token as far as it goes. A block is one, monitored or not.
     pub(crate) fn decide(&self, policy: &Policy) -> TokenDecision<'r> {
         use TokenDecision::{AskRisk, Block, Pass};
+        if self.request.hooks.is_blocked {
+            return Block(BlockReason::PreEnforceHandler);
+        }
         match &self.visitor.token {
             TokenState::None if !self.is_mobile() && self.visitor.pxhd.is_some() => {
                 AskRisk(CallReason::NoCookieWithVid)

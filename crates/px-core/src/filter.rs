@@ -68,7 +68,7 @@ impl Filters {
     ) -> Option<FilterReason> {
         if self.passes_extension(request, url) {
             Some(FilterReason::Extension)
-        } else if self.passes_route(url) {
+        } else if self.passes_route(url) || is_block_page(request, url) {
             Some(FilterReason::Route)
         } else if self.passes_method(request) {
             Some(FilterReason::HttpMethod)
@@ -80,6 +80,8 @@ impl Filters {
             Some(FilterReason::Domain)
         } else if self.passes_header(request) {
             Some(FilterReason::Header)
+        } else if request.hooks.is_filtered {
+            Some(FilterReason::Custom)
         } else {
             None
         }
@@ -140,6 +142,27 @@ impl Filters {
         };
         !self.headers.is_empty() && request.headers.iter().any(is_listed)
     }
+}
+
+/// Whether the request is for the custom block page, which must never be blocked itself: a path, or
+/// an absolute URL.
+fn is_block_page(request: &Request<'_>, url: &RequestUrl<'_>) -> bool {
+    let page = request.hooks.custom_block_url;
+    if page.is_empty() {
+        return false;
+    }
+    let page = page.split(['?', '#']).next().unwrap_or_default();
+    let path = match page.split_once("://") {
+        None => Some(page),
+        Some((_, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.split_once(':').map_or(authority, |(host, _)| host);
+            host.eq_ignore_ascii_case(url.host()).then_some(path)
+        }
+    };
+    path.is_some_and(|path| {
+        path.starts_with('/') && path.trim_end_matches('/') == url.path().trim_end_matches('/')
+    })
 }
 
 /// Everything that is compared with the whole path or its beginning, as one list.
@@ -209,6 +232,7 @@ fn invalid(option: &'static str) -> impl Fn(String) -> PolicyError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::request::Tls;
     use crate::sample::headers;
 
@@ -229,6 +253,7 @@ mod tests {
             peer_ip: "203.0.113.77",
             request_id: "",
             tls: Tls::default(),
+            hooks: &Hooks::NONE,
         };
         let url = RequestUrl::new(&request, options.url_decode_reserved_characters);
         let filters = Filters::new(&options).expect("valid");

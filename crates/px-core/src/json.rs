@@ -92,6 +92,15 @@ impl Object<'_> {
         write(value, self.member(key));
     }
 
+    /// A JSON value as text, written as it stands.
+    pub(crate) fn json(&mut self, key: &str, value: &str) {
+        self.member(key).extend_from_slice(value.as_bytes());
+    }
+
+    pub(crate) fn null(&mut self, key: &str) {
+        self.json(key, "null");
+    }
+
     pub(crate) fn object(&mut self, key: &str, fill: impl FnOnce(&mut Object<'_>)) {
         object(self.member(key), fill);
     }

@@ -15,6 +15,7 @@
 )]
 
 mod activity;
+mod anonymize;
 pub mod base_url;
 mod block_page;
 pub mod breaker;
@@ -22,12 +23,14 @@ pub mod client_ip;
 pub mod cookies;
 mod cors;
 pub mod crypto;
+pub mod custom_parameters;
 pub mod data_enrichment;
 mod endpoints;
 pub mod enforce;
 mod facts;
 pub mod filter;
 pub mod first_party;
+pub mod hooks;
 mod json;
 mod known_headers;
 pub mod policy;

@@ -13,6 +13,7 @@ use crate::crypto::Secrets;
 use crate::endpoints::Endpoints;
 use crate::filter::Filters;
 use crate::first_party::Paths;
+use crate::hooks::Hooks;
 use crate::reason::ModuleMode;
 use crate::request::Request;
 use crate::routes::{RoutePattern, Routes, Suffixes};
@@ -75,6 +76,9 @@ pub struct Policy {
     sensitive_suffixes: Suffixes,
 }
 
+/// Request header that tells the origin whether the request would be blocked (options.md § 6).
+pub(crate) const BLOCK_RESULT_HEADER: &str = "px-ctx";
+
 impl Policy {
     /// Checks `options` and derives what requests need.
     pub fn compile(options: Options) -> Result<Self, PolicyError> {
@@ -130,9 +134,15 @@ impl Policy {
     /// Names of the request headers that only the module may set for the origin. A client's own must
     /// be removed from every request, enforced or not (flow.md § 8).
     pub fn owned_headers(&self) -> impl Iterator<Item = &str> {
-        [self.options.data_enrichment_header_name.as_str()]
-            .into_iter()
-            .filter(|name| !name.is_empty())
+        let options = &self.options;
+        let block_result = if options.add_block_result_header { BLOCK_RESULT_HEADER } else { "" };
+        let names: [&str; 4] = [
+            &options.data_enrichment_header_name,
+            &options.upstream_score_header_name,
+            &options.identifier_header_name,
+            block_result,
+        ];
+        names.into_iter().filter(|name| !name.is_empty())
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -148,17 +158,18 @@ impl Policy {
     }
 
     /// Whether anything at all is done for `request` (flow.md § 2): the switch, or a request header
-    /// that stands in for it.
+    /// that stands in for it, and the operator's own condition.
     pub(crate) fn is_active_for(&self, request: &Request<'_>) -> bool {
         let Options { enabled, active_header_name, .. } = &self.options;
-        *enabled || has_header_with_one(request, active_header_name)
+        (*enabled || has_header_with_one(request, active_header_name)) && !request.hooks.is_disabled
     }
 
     /// Whether requests for `url` are handled: not outside the enabled routes, and with blocking on
     /// not outside the enforced routes (DECISIONS 6).
-    pub(crate) fn handles(&self, url: &RequestUrl<'_>) -> bool {
+    pub(crate) fn handles(&self, url: &RequestUrl<'_>, hooks: &Hooks<'_>) -> bool {
         let only_enforced = self.options.module_mode == ModuleMode::ActiveBlocking
             && self.options.enforced_routes_exclusive
+            && !hooks.is_enforced
             && !self.enforced_routes.is_empty();
         (self.enabled_routes.is_empty() || self.may_be_in(&self.enabled_routes, url))
             && (!only_enforced || self.may_be_in(&self.enforced_routes, url))
@@ -167,8 +178,10 @@ impl Policy {
     /// Whether a block verdict on `request` for `url` blocks, or is only reported (flow.md § 5).
     pub(crate) fn mode_for(&self, request: &Request<'_>, url: &RequestUrl<'_>) -> ModuleMode {
         let would_be_monitored = self.options.module_mode == ModuleMode::Monitor
+            || request.hooks.is_monitored
             || self.monitored_routes.matches(url.path());
         if would_be_monitored
+            && !request.hooks.is_enforced
             && !self.may_be_in(&self.enforced_routes, url)
             && !has_header_with_one(request, &self.options.bypass_monitor_header)
         {
@@ -178,10 +191,11 @@ impl Policy {
         }
     }
 
-    /// Whether the Risk API is asked for `url` even if the token is good.
-    pub(crate) fn is_sensitive(&self, url: &RequestUrl<'_>) -> bool {
+    /// Whether the Risk API is asked about a request for `url` even if the token is good.
+    pub(crate) fn is_sensitive(&self, url: &RequestUrl<'_>, hooks: &Hooks<'_>) -> bool {
         let suffixes = &self.sensitive_suffixes;
-        self.may_be_in(&self.sensitive_routes, url)
+        hooks.is_sensitive
+            || self.may_be_in(&self.sensitive_routes, url)
             || suffixes.matches(url.path())
             || (self.options.filter_strict && url.has_reading(|path| suffixes.matches(path)))
     }
@@ -275,10 +289,14 @@ mod tests {
             let request = sample::request(&[]);
             for path in ["/%6fn/%65nforced/login;x", "/on%2fenforced%2flogin%3by"] {
                 let url = url(path);
-                assert_eq!(policy.handles(&url), strict || path.starts_with("/on"), "{path}");
+                assert_eq!(
+                    policy.handles(&url, &Hooks::NONE),
+                    strict || path.starts_with("/on"),
+                    "{path}"
+                );
                 let enforced = policy.mode_for(&request, &url) == ModuleMode::ActiveBlocking;
                 assert_eq!(enforced, strict, "{path}");
-                assert_eq!(policy.is_sensitive(&url), strict, "{path}");
+                assert_eq!(policy.is_sensitive(&url, &Hooks::NONE), strict, "{path}");
             }
             // Less strict it makes nobody.
             let policy = sample::policy(|options| {
@@ -348,7 +366,11 @@ mod tests {
                 options.enforced_routes_exclusive = exclusive;
                 options.enforced_routes = prefix("/enforced");
             });
-            assert_eq!(policy.handles(&url(path)), handled, "{mode:?} {exclusive} {path}");
+            assert_eq!(
+                policy.handles(&url(path), &Hooks::NONE),
+                handled,
+                "{mode:?} {exclusive} {path}"
+            );
             assert_eq!(policy.mode_for(&sample::request(&[]), &url(path)), judged);
         }
     }
@@ -406,7 +428,7 @@ mod tests {
             ("/a/enforced/regex2", false),
             ("/odd", false),
         ] {
-            assert_eq!(policy.is_sensitive(&url(path)), sensitive, "{path}");
+            assert_eq!(policy.is_sensitive(&url(path), &Hooks::NONE), sensitive, "{path}");
         }
     }
 }

@@ -48,6 +48,9 @@ wire_words! {
         CookieHighScore => "cookie_high_score",
         S2sHighScore => "s2s_high_score",
         HscRoute => "hsc_route",
+        // Ours: nobody documents words for these two.
+        PreEnforceHandler => "pre_enforce_handler",
+        HeadersSizeExceeded => "headers_size_exceeded",
     }
 }
 

@@ -4,13 +4,16 @@
 //! Source: risk-api.md §§ 3.1 and 3.2, activities.md § 4.1. Everything is borrowed and written
 //! straight into the body.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::anonymize;
 use crate::cookies;
+use crate::custom_parameters;
 use crate::facts::Facts;
 use crate::json::{List, Object};
 use crate::policy::Policy;
-use crate::request::Header;
+use crate::request::{Header, Request};
 use crate::visitor::TokenState;
 
 /// Writes the fields that `additional` and `details` have in common. What is missing is left out,
@@ -42,6 +45,15 @@ pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy)
     report.text_if_any("tls_cipher", request.tls.cipher);
     report.text_if_any("tls_server", request.tls.server_name);
     report.optional_text("cross_tab_session", visitor.cross_tab_session.as_deref());
+    custom_parameters::write_of_request(report, request, policy.options());
+}
+
+/// The client's address as it is reported (flow.md § 3).
+pub(crate) fn socket_ip<'r>(facts: &Facts<'r>, policy: &Policy) -> Cow<'r, str> {
+    match policy.options().anonymize_ip {
+        true => anonymize::address(facts.client_ip),
+        false => Cow::Borrowed(facts.client_ip),
+    }
 }
 
 fn write_tokens(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy) {
@@ -71,10 +83,11 @@ const MAX_HEADER_BYTES: usize = 256 << 10;
 
 /// Writes request headers as they are reported: one entry per value, those of a repeated header
 /// together at the place of the first, names in lower case, sensitive ones left out (risk-api.md
-/// § 3.1).
-pub(crate) fn write_headers(list: &mut List<'_>, headers: &[Header<'_>], policy: &Policy) {
+/// § 3.1). Of a sensitive `Cookie` header the cookies that the operator allows are reported.
+pub(crate) fn write_headers(list: &mut List<'_>, request: &Request<'_>, policy: &Policy) {
+    let options = policy.options();
     let mut room = Some(MAX_HEADER_BYTES);
-    for_each_in_groups(headers, |header| {
+    for_each_in_groups(request.headers, |header| {
         if room.is_none() || policy.is_sensitive_header(header.name) {
             return;
         }
@@ -82,10 +95,23 @@ pub(crate) fn write_headers(list: &mut List<'_>, headers: &[Header<'_>], policy:
         if room.is_some() {
             list.object(|entry| {
                 entry.text_in_lower_case("name", header.name);
-                entry.text("value", header.value);
+                if options.anonymize_ip {
+                    entry.text("value", anonymize::header_value(header.name, header.value));
+                } else {
+                    entry.text("value", header.value);
+                }
             });
         }
     });
+    if !options.allowed_cookies.is_empty()
+        && policy.is_sensitive_header(b"cookie")
+        && let Some(cookies) = cookies::only(request, &options.allowed_cookies)
+    {
+        list.object(|entry| {
+            entry.word("name", "cookie");
+            entry.text("value", cookies);
+        });
+    }
 }
 
 /// Up to this many headers, comparing with each is cheaper than a table.
@@ -153,7 +179,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::sample::{headers, policy};
+    use crate::sample::{self, headers, policy};
 
     fn reported(list: &[(&str, &str)]) -> Value {
         let policy = policy(|options| {
@@ -162,7 +188,8 @@ mod tests {
         let headers = headers(list);
         let mut out = Vec::new();
         crate::json::object(&mut out, |object| {
-            object.list("headers", |list| write_headers(list, &headers, &policy));
+            let request = sample::request(&headers);
+            object.list("headers", |list| write_headers(list, &request, &policy));
         });
         let mut json: Value = serde_json::from_slice(&out).expect("JSON");
         json["headers"].take()
@@ -188,6 +215,44 @@ mod tests {
         let expected =
             json!([{"name": "cookies", "value": "c"}, {"name": "x-secrets", "value": "d"}]);
         assert_eq!(reported(&list), expected);
+    }
+
+    #[test]
+    fn allowed_cookies_are_reported_although_the_header_is_sensitive() {
+        let list = [("cookie", "a=1; b=2;c=3"), ("x", "y"), ("Cookie", "b=4; d; a=")];
+        let headers = headers(&list);
+        let request = sample::request(&headers);
+        for (allowed, sensitive, expected) in [
+            (
+                &["b", "c"][..],
+                true,
+                json!([{"name": "x", "value": "y"}, {"name": "cookie", "value": "b=2; c=3; b=4"}]),
+            ),
+            (&["d", "e"], true, json!([{"name": "x", "value": "y"}])),
+            (&[], true, json!([{"name": "x", "value": "y"}])),
+            (
+                &["a"],
+                false,
+                json!([
+                    {"name": "cookie", "value": "a=1; b=2;c=3"},
+                    {"name": "cookie", "value": "b=4; d; a="},
+                    {"name": "x", "value": "y"},
+                ]),
+            ),
+        ] {
+            let policy = policy(|options| {
+                options.allowed_cookies = allowed.iter().map(|name| (*name).to_owned()).collect();
+                if !sensitive {
+                    options.sensitive_headers.clear();
+                }
+            });
+            let mut out = Vec::new();
+            crate::json::object(&mut out, |object| {
+                object.list("headers", |list| write_headers(list, &request, &policy));
+            });
+            let mut json: Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(json["headers"].take(), expected, "{allowed:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::hooks::Hooks;
+
 /// One header line as received.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'r> {
@@ -39,6 +41,8 @@ pub struct Request<'r> {
     /// Fresh UUID v4 of this request.
     pub request_id: &'r str,
     pub tls: Tls<'r>,
+    /// What the operator's expressions say of this request.
+    pub hooks: &'r Hooks<'r>,
 }
 
 impl<'r> Request<'r> {

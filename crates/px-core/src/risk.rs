@@ -56,9 +56,9 @@ pub(crate) fn body(
         body.optional_text("client_uuid", payload.and_then(|token| token.uuid.as_deref()));
         body.optional_text("pxhd", facts.visitor.pxhd.as_deref());
         body.object("request", |request| {
-            request.text("socket_ip", facts.client_ip);
+            request.text("socket_ip", &*report::socket_ip(facts, policy));
             request.list("headers", |list| {
-                report::write_headers(list, facts.request.headers, policy);
+                report::write_headers(list, &facts.request, policy);
             });
             request.joined_text("url", facts.url.normalised().parts());
         });

@@ -1,6 +1,7 @@
 //! A policy, a request and tokens that tests start from.
 
 use crate::enforce::{self, Outcome, Pending, Step, Verdict, Worker};
+use crate::hooks::Hooks;
 use crate::policy::{Options, Policy, Secret};
 use crate::reason::ModuleMode;
 use crate::request::{Header, Request, Tls};
@@ -62,6 +63,7 @@ pub(crate) fn request<'r>(headers: &'r [Header<'r>]) -> Request<'r> {
         peer_ip: "203.0.113.77",
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
+        hooks: &Hooks::NONE,
     }
 }
 

@@ -62,6 +62,12 @@ impl<'r> RequestUrl<'r> {
         self.raw.target.split('?').next().unwrap_or_default()
     }
 
+    /// The query as received, without its `?`.
+    pub fn raw_query(&self) -> &str {
+        let target = self.raw.target.split('#').next().unwrap_or_default();
+        target.split_once('?').map_or("", |(_, query)| query)
+    }
+
     /// Whether the path climbs (`..`) for a reader who decodes escapes or cuts matrix parameters off,
     /// although it does not climb by the URL rules: `/a/..%2fb`, `/a/..;/b`.
     pub fn hides_climb(&self) -> bool {
@@ -191,6 +197,7 @@ impl fmt::Display for Joined<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::request::Tls;
     use ::url::{Position, Url};
 
@@ -205,6 +212,7 @@ mod tests {
             peer_ip: "",
             request_id: "",
             tls: Tls::default(),
+            hooks: &Hooks::NONE,
         }
     }
 

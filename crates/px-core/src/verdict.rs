@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::activity;
-use crate::block_page;
+use crate::block_page::{self, BlockKind, custom_page};
 use crate::data_enrichment::DataEnrichment;
-use crate::enforce::{Answer, PageAssets};
+use crate::enforce::{Answer, OriginResponse, PageAssets};
 use crate::facts::Facts;
-use crate::policy::Policy;
+use crate::policy::{BLOCK_RESULT_HEADER, Policy};
 use crate::reason::{BlockReason, CallReason, CookieOrigin, ModuleMode, PassReason, VidSource};
 use crate::risk::{RiskAnswer, S2sError};
 use crate::score::Score;
@@ -75,6 +75,11 @@ pub(crate) struct RiskCall {
 const DEFAULT_BLOCK_ACTION: &str = "c";
 
 impl<'r> Verdict<'r> {
+    /// `px_custom_block_url` as it was evaluated for this request.
+    pub fn custom_block_url(&self) -> &'r str {
+        self.facts.request.hooks.custom_block_url
+    }
+
     pub(crate) fn pass_by_token(facts: Facts<'r>) -> Self {
         let mut verdict = Self::undecided(facts);
         verdict.pass_reason = Some(PassReason::Cookie);
@@ -82,7 +87,12 @@ impl<'r> Verdict<'r> {
     }
 
     pub(crate) fn block_by_token(facts: Facts<'r>, reason: BlockReason) -> Self {
-        Self::undecided(facts).blocked(reason)
+        let mut verdict = Self::undecided(facts);
+        if reason == BlockReason::PreEnforceHandler {
+            // The operator's doing: what the token says of an action is beside the point.
+            verdict.block_action = DEFAULT_BLOCK_ACTION.into();
+        }
+        verdict.blocked(reason)
     }
 
     /// A verdict that still lacks what the Risk API call led to.
@@ -121,6 +131,12 @@ impl<'r> Verdict<'r> {
             }
             (None, _) => Self { pass_reason: Some(PassReason::S2s), ..self },
         }
+    }
+
+    /// The Risk API finds the request's headers too large, and the operator wants that blocked.
+    pub(crate) fn too_large(mut self, rtt: u64) -> Self {
+        self.risk_rtt = Some(rtt);
+        self.blocked(BlockReason::HeadersSizeExceeded)
     }
 
     pub(crate) fn timed_out(self) -> Self {
@@ -173,6 +189,25 @@ impl Verdict<'_> {
         (self.action == Action::Block).then(|| block_page::answer(self, policy, assets))
     }
 
+    /// Which kind of answer [`answer`](Self::answer) gives.
+    pub fn block_kind(&self, policy: &Policy) -> BlockKind {
+        BlockKind::of(self, policy)
+    }
+
+    /// The operator's own block page with what the captcha script needs to know, as it is shown
+    /// under the URL that was asked for (block-response.md § 7).
+    pub fn custom_block_page(&self, page: &[u8]) -> Vec<u8> {
+        custom_page::fill(self, page)
+    }
+
+    /// Headers for the client's response, name and value; not those of a block answer.
+    pub fn response_headers(&self, policy: &Policy) -> Option<(String, String)> {
+        let options = policy.options();
+        let name = Some(&options.score_header_name).filter(|name| !name.is_empty())?;
+        let score = self.score.filter(|_| options.score_header_enabled)?;
+        Some((name.clone(), score.to_string()))
+    }
+
     /// `Set-Cookie` value to append to the origin's response; `None` for [`Action::Block`], whose
     /// [`answer`](Self::answer) carries it.
     pub fn pxhd_cookie(&self, policy: &Policy) -> Option<String> {
@@ -182,25 +217,43 @@ impl Verdict<'_> {
     /// Headers to set on the request to the origin, name and value. The caller first strips client
     /// headers of these names ([`Policy::owned_headers`]).
     pub fn origin_headers(&self, policy: &Policy) -> Vec<(String, String)> {
-        let name = &policy.options().data_enrichment_header_name;
-        if name.is_empty() || self.action == Action::Block {
-            return Vec::new();
+        let mut headers = Vec::new();
+        if self.action == Action::Block {
+            return headers;
         }
-        // Text in the JSON may hold anything; the header may not.
-        let value = self.data_enrichment(policy).filter(|json| !json.contains(char::is_control));
-        value.map(|json| (name.clone(), json)).into_iter().collect()
+        let options = policy.options();
+        let mut set = |name: &String, value: Option<String>| {
+            // Text that HUMAN sends may hold anything; a header may not.
+            if let Some(value) = value.filter(|value| !value.contains(char::is_control)) {
+                headers.push((name.clone(), value));
+            }
+        };
+        if !options.data_enrichment_header_name.is_empty() {
+            set(&options.data_enrichment_header_name, self.data_enrichment(policy));
+        }
+        if options.score_header_enabled && !options.upstream_score_header_name.is_empty() {
+            set(&options.upstream_score_header_name, self.score.map(|score| score.to_string()));
+        }
+        if !options.identifier_header_name.is_empty() {
+            set(&options.identifier_header_name, self.uuid.as_deref().map(str::to_owned));
+        }
+        if options.add_block_result_header {
+            let result = u8::from(self.action != Action::Pass);
+            set(&BLOCK_RESULT_HEADER.to_owned(), Some(format!("block-result={result}")));
+        }
+        headers
     }
 
     /// Appends the activity of this request as one JSON object to `out`; false, and nothing
-    /// appended, if none is to be sent. `http_status` is the origin's, `now` the time in ms.
+    /// appended, if none is to be sent. `now` is the time in ms.
     pub fn activity(
         &self,
         policy: &Policy,
-        http_status: Option<u16>,
+        response: &OriginResponse<'_>,
         now: u64,
         out: &mut Vec<u8>,
     ) -> bool {
-        activity::write(self, policy, http_status, now, out)
+        activity::write(self, policy, response, now, out)
     }
 
     /// Visitor id, if known.
@@ -350,7 +403,10 @@ mod tests {
             let headers = headers(&[("user-agent", USER_AGENT), ("cookie", cookie)]);
             let mut out = Vec::new();
             let verdict = by_token(&sample::request(&headers), &policy);
-            assert_eq!(verdict.activity(&policy, None, sample::NOW, &mut out), sent);
+            assert_eq!(
+                verdict.activity(&policy, &OriginResponse::default(), sample::NOW, &mut out),
+                sent
+            );
             assert_eq!(out.is_empty(), !sent);
         }
     }

@@ -216,6 +216,7 @@ impl<'r> Visitor<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
     use crate::request::{Header, Tls};
     use crate::token::OriginalTokenState;
     use crate::token::minted::*;
@@ -238,6 +239,7 @@ mod tests {
             peer_ip: "192.0.2.1",
             request_id: "",
             tls: Tls::default(),
+            hooks: &Hooks::NONE,
         };
         look(desk.read(&request))
     }
@@ -476,6 +478,7 @@ mod tests {
                 peer_ip: "",
                 request_id: "",
                 tls: Tls::default(),
+                hooks: &Hooks::NONE,
             };
             assert_eq!(super::user_agent(&request, max_length), cut);
             let request = Request { headers: &[], ..request };

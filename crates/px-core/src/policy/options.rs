@@ -58,10 +58,24 @@ pub struct Options {
     /// Key derivations per worker and second for tokens that no HMAC authenticated (DECISIONS 16).
     pub forged_cookie_budget: u32,
     pub custom_cookie_header: String,
+    /// Bot Defender's own part: off, only first party and what else is not enforcement runs.
+    pub bot_enforcer: bool,
+    /// Off: the Risk API is never asked.
+    pub enable_server_calls: bool,
+    /// The Risk API's status 413 blocks.
+    pub block_size_exceeded_15k_headers_size: bool,
     /// Lower case.
     pub ip_headers: Vec<String>,
     /// Lower case.
     pub sensitive_headers: Vec<String>,
+    /// Cookies that are reported although the `Cookie` header is sensitive.
+    pub allowed_cookies: Vec<String>,
+    /// DECISIONS 28.
+    pub anonymize_ip: bool,
+    /// Headers by slot, at most ten; an empty name skips a slot.
+    pub custom_parameters: Vec<String>,
+    /// Cookies by slot, as above; their values are base64.
+    pub cookie_custom_parameters: Vec<String>,
     pub url_decode_reserved_characters: bool,
 
     pub enabled_routes: Vec<RoutePattern>,
@@ -106,8 +120,23 @@ pub struct Options {
     /// Advanced blocking response (`px_enable_json_response`).
     pub enable_json_response: bool,
     pub secured_pxhd_enabled: bool,
+    /// 307 to the custom block page instead of showing it.
+    pub redirect_on_custom_url: bool,
+    /// The redirect names the page with scheme and host.
+    pub redirect_to_referer: bool,
+    pub api_protection_mode: bool,
     /// Request header for the origin; empty: off.
     pub data_enrichment_header_name: String,
+    /// Both score headers.
+    pub score_header_enabled: bool,
+    /// Response header for the client; empty: off.
+    pub score_header_name: String,
+    /// Request header for the origin; empty: off.
+    pub upstream_score_header_name: String,
+    /// Request header for the origin with HUMAN's uuid; empty: off.
+    pub identifier_header_name: String,
+    /// Request header `px-ctx` for the origin.
+    pub add_block_result_header: bool,
     pub cors_support_enabled: bool,
     pub cors_preflight_request_filter_enabled: bool,
     pub first_party: FirstPartyOptions,
@@ -143,8 +172,15 @@ impl Default for Options {
             user_agent_max_length: 8528,
             forged_cookie_budget: 50,
             custom_cookie_header: "x-px-cookies".to_owned(),
+            bot_enforcer: true,
+            enable_server_calls: true,
+            block_size_exceeded_15k_headers_size: false,
             ip_headers: Vec::new(),
             sensitive_headers: vec!["cookie".to_owned(), "cookies".to_owned()],
+            allowed_cookies: Vec::new(),
+            anonymize_ip: false,
+            custom_parameters: Vec::new(),
+            cookie_custom_parameters: Vec::new(),
             url_decode_reserved_characters: false,
             enabled_routes: Vec::new(),
             monitored_routes: Vec::new(),
@@ -176,7 +212,15 @@ impl Default for Options {
             s2s_timeout_ms: 1000,
             enable_json_response: false,
             secured_pxhd_enabled: false,
+            redirect_on_custom_url: false,
+            redirect_to_referer: false,
+            api_protection_mode: false,
             data_enrichment_header_name: String::new(),
+            score_header_enabled: false,
+            score_header_name: String::new(),
+            upstream_score_header_name: String::new(),
+            identifier_header_name: String::new(),
+            add_block_result_header: false,
             cors_support_enabled: false,
             cors_preflight_request_filter_enabled: false,
             first_party: FirstPartyOptions { enabled: true, ..FirstPartyOptions::default() },

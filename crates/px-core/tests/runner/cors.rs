@@ -1,4 +1,4 @@
-//! `cors.json`, as far as it needs neither a preflight handler nor headers of the operator's own.
+//! `cors.json`: preflights and the headers of block answers.
 
 use serde_json::{Map, Value, json};
 
@@ -15,6 +15,13 @@ pub fn run(case: &Value) -> Result<(), String> {
             "risk_called": false,
             "activity_types": [],
         })),
+        // What the handler answers is nginx's.
+        Played::PreflightHandler => Ok(json!({
+            "outcome": "custom_preflight_response",
+            "risk_called": false,
+            "activity_types": [],
+            "response": case["config"]["px_cors_custom_preflight_handler"]["answers"],
+        })),
         Played::Decided(decided) => {
             let activity = decided.activity(200)?.ok_or("no activity")?;
             let mut actual = json!({
@@ -24,10 +31,10 @@ pub fn run(case: &Value) -> Result<(), String> {
             match decided.answer() {
                 None => actual["outcome"] = json!("passed_after_enforcement"),
                 Some(answer) => {
-                    let cors =
-                        answer.headers.iter().map(|(name, _)| &**name).filter(|name| {
-                            name.to_ascii_lowercase().starts_with("access-control-")
-                        });
+                    let cors = answer.headers.iter().map(|(name, _)| &**name).filter(|name| {
+                        let name = name.to_ascii_lowercase();
+                        name.starts_with("access-control-") || name.contains("cors")
+                    });
                     let cors: Map<_, _> = cors
                         .map(|name| (name.to_owned(), json!(header_values(&answer, name))))
                         .collect();

@@ -40,6 +40,7 @@ fn play(case: &Value) -> Result<Value, String> {
                 "outgoing_calls_in_order": calls.into_iter().collect::<Vec<_>>(),
             }))
         }
+        Played::PreflightHandler => Err("no vector of this file has a handler".to_owned()),
         Played::Decided(decided) => describe(&decided, &scene),
     })
 }

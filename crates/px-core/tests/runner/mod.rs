@@ -1,8 +1,10 @@
 //! Reading vector files, and the check that belongs to each.
 
+mod block_urls;
 mod blocks;
 mod compare;
 mod cors;
+mod custom_parameters;
 mod filters;
 mod flow;
 mod modes;
@@ -41,11 +43,15 @@ pub fn check_of(name: &str) -> Option<Check> {
     Some(match name {
         "accept-header" => blocks::run_accept_header,
         "activities" => reports::run_activity,
+        "api-protection" => block_urls::run_api_protection,
+        "block-redirect" => block_urls::run_redirect,
         "block-responses" => blocks::run_block_response,
         "cors" => cors::run,
+        "custom-parameters" => custom_parameters::run,
         "filters" => filters::run,
         "flow" => flow::run,
         "modes" => modes::run,
+        "pii-anonymization" => reports::run_anonymization,
         "pxde" => tokens::run_pxde,
         "risk-api-requests" => reports::run_risk_request,
         "risk-api-responses" => risk::run,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The first option in `config` that this module does not have.
 pub fn unknown_in(config: &Value) -> Option<&str> {
-    const KNOWN: [&str; 53] = [
+    const KNOWN: [&str; 66] = [
         "px_app_id",
         "px_auth_token",
         "px_cookie_secret",
@@ -64,6 +64,19 @@ pub fn unknown_in(config: &Value) -> Option<&str> {
         "px_custom_logo",
         "px_css_ref",
         "px_js_ref",
+        "px_custom_block_url",
+        "px_redirect_on_custom_url",
+        "px_redirect_to_referer",
+        "px_api_protection_mode",
+        "px_api_protection_block_url",
+        "px_api_protection_default_redirect_url",
+        "px_cors_custom_preflight_handler",
+        "px_cors_create_custom_block_response_headers",
+        "px_custom_parameters",
+        "px_cookie_custom_parameters",
+        "api_protection_mode",
+        "api_protection_block_url",
+        "api_protection_default_redirect_url",
     ];
     const FIRST_PARTY: [&str; 5] = [
         "px_first_party_enabled",
@@ -162,6 +175,11 @@ pub fn options_from(config: &Value) -> Options {
         backend_captcha_url: text("px_backend_captcha_url", ""),
         s2s_timeout_ms: number("px_s2s_timeout", 1000),
         enable_json_response: flag("px_advanced_blocking_response_enabled", true),
+        custom_parameters: texts("px_custom_parameters"),
+        cookie_custom_parameters: texts("px_cookie_custom_parameters"),
+        redirect_on_custom_url: flag("px_redirect_on_custom_url", false),
+        redirect_to_referer: flag("px_redirect_to_referer", false),
+        api_protection_mode: flag("px_api_protection_mode", false),
         secured_pxhd_enabled: flag("px_secured_pxhd_enabled", false),
         data_enrichment_header_name: text("px_data_enrichment_header_name", ""),
         cors_support_enabled: flag("px_cors_support_enabled", false),

@@ -140,3 +140,21 @@ fn accept_any_transport_error(case: &Value, body: &mut Value) -> Result<(), Stri
         }
     }
 }
+
+/// `pii-anonymization.json`: the address in the Risk API request and in the activity.
+pub fn run_anonymization(case: &Value) -> Result<(), String> {
+    let mut options = super::options::options_from(&json!({}));
+    options.anonymize_ip = true;
+    let request = json!({"request": {"client_ip": case["input"]}});
+    let scene = Scene::with_options(&request, options)?;
+    let answer = json!({"status": 200, "body": r#"{"status":0,"score":0}"#});
+    scene.play(&answer, |played| match played {
+        Played::Decided(decided) => {
+            let activity = decided.activity(200)?.ok_or("no activity")?;
+            compare::equal(&case["expected"], &activity["socket_ip"])?;
+            let risk = decided.risk.ok_or("no Risk API request")?;
+            compare::equal(&case["expected"], &risk["request"]["socket_ip"])
+        }
+        _ => Err("not decided".to_owned()),
+    })
+}

@@ -1,7 +1,10 @@
 //! One case played through the enforcer, the way the nginx shell does it.
 
-use px_core::enforce::{self, Outcome, PageAssets, Step, Verdict, Worker};
+use std::ops::RangeInclusive;
+
+use px_core::enforce::{self, OriginResponse, Outcome, PageAssets, Step, Verdict, Worker};
 use px_core::first_party;
+use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
 use px_core::policy::{Options, Policy};
 use px_core::reason::FilterReason;
 use px_core::request::{Header, Request, Tls};
@@ -17,7 +20,13 @@ pub struct Scene {
     pub client_ip: String,
     pub now: u64,
     risk_rtt: u64,
-    assets: [String; 3],
+    assets: [String; 6],
+    /// Headers in place of the usual CORS headers of block answers.
+    cors_headers: Option<Vec<(String, String)>>,
+    custom_block_url: String,
+    handles_preflight: bool,
+    request_parameters: Vec<(u8, Offered)>,
+    response_parameters: Vec<(u8, Offered)>,
     method: String,
     scheme: String,
     host: String,
@@ -26,12 +35,19 @@ pub struct Scene {
     request_id: String,
 }
 
+/// A value offered for a slot of the custom parameters.
+enum Offered {
+    Text(String),
+    Json(String),
+}
+
 /// How a request went.
 pub enum Played<'s, 'r> {
     Inactive,
     Filtered(FilterReason),
     FirstParty(first_party::Route<'r>),
     Preflight,
+    PreflightHandler,
     Decided(Box<Decided<'s, 'r>>),
 }
 
@@ -65,7 +81,19 @@ impl Scene {
             client_ip: text(&request["client_ip"], "203.0.113.77"),
             now: case["now_ms"].as_u64().unwrap_or(1_750_000_000_000),
             risk_rtt: case["risk_rtt_ms"].as_u64().unwrap_or(37),
-            assets: [asset("px_custom_logo"), asset("px_css_ref"), asset("px_js_ref")],
+            assets: [
+                asset("px_custom_logo"),
+                asset("px_css_ref"),
+                asset("px_js_ref"),
+                asset("px_custom_block_page_content"),
+                asset("px_api_protection_block_url"),
+                asset("px_api_protection_default_redirect_url"),
+            ],
+            cors_headers: cors_headers(&case["config"]),
+            custom_block_url: asset("px_custom_block_url"),
+            handles_preflight: case["config"]["px_cors_custom_preflight_handler"].is_object(),
+            request_parameters: parameters(&case["request_values"], 1..=10),
+            response_parameters: parameters(&case["response_values"], 11..=20),
             method: text(&request["method"], "GET"),
             scheme: scheme.to_owned(),
             host: host.to_owned(),
@@ -88,6 +116,13 @@ impl Scene {
             .iter()
             .map(|(name, value)| Header { name: name.as_bytes(), value: value.as_bytes() })
             .collect();
+        let own = given(&self.request_parameters);
+        let hooks = Hooks {
+            custom_block_url: &self.custom_block_url,
+            handles_preflight: self.handles_preflight,
+            custom_parameters: &own,
+            ..Hooks::NONE
+        };
         let request = Request {
             method: self.method.as_bytes(),
             scheme: &self.scheme,
@@ -98,6 +133,7 @@ impl Scene {
             peer_ip: &self.client_ip,
             request_id: &self.request_id,
             tls: Tls::default(),
+            hooks: &hooks,
         };
         let worker = &mut Worker::default();
         let step = enforce::begin(&request, &self.policy, worker, &mut NoMemory, self.now);
@@ -106,6 +142,7 @@ impl Scene {
             Step::Filtered(reason) => Played::Filtered(reason),
             Step::FirstParty(route) => Played::FirstParty(route),
             Step::Preflight => Played::Preflight,
+            Step::PreflightHandler => Played::PreflightHandler,
             Step::Decided(verdict) => Played::Decided(Box::new(Decided {
                 risk: None,
                 verdict,
@@ -139,7 +176,9 @@ impl Decided<'_, '_> {
     pub fn activity(&self, http_status: u16) -> Result<Option<Value>, String> {
         let mut body = Vec::new();
         let policy = &self.scene.policy;
-        if !self.verdict.activity(policy, Some(http_status), self.now, &mut body) {
+        let own = given(&self.scene.response_parameters);
+        let response = OriginResponse { status: Some(http_status), custom_parameters: &own };
+        if !self.verdict.activity(policy, &response, self.now, &mut body) {
             return if body.is_empty() { Ok(None) } else { Err("written, not sent".to_owned()) };
         }
         serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
@@ -156,8 +195,20 @@ impl Decided<'_, '_> {
 
     /// The answer to a blocked request.
     pub fn answer(&self) -> Option<enforce::Answer> {
-        let [custom_logo, css_ref, js_ref] = &self.scene.assets;
-        self.verdict.answer(&self.scene.policy, &PageAssets { custom_logo, css_ref, js_ref })
+        let [custom_logo, css_ref, js_ref, content, api_url, api_default] = &self.scene.assets;
+        let headers = self.scene.cors_headers.as_ref();
+        let headers: Option<Vec<_>> =
+            headers.map(|list| list.iter().map(|(name, value)| (&**name, &**value)).collect());
+        let assets = PageAssets {
+            custom_logo,
+            css_ref,
+            js_ref,
+            block_page_content: content,
+            api_protection_block_url: api_url,
+            api_protection_default_redirect_url: api_default,
+            cors_headers: headers.as_deref(),
+        };
+        self.verdict.answer(&self.scene.policy, &assets)
     }
 
     /// `action` and `reason` as vectors name them.
@@ -174,6 +225,36 @@ impl Decided<'_, '_> {
             reasons => json!({"action": action, "reason": format!("{reasons:?}")}),
         }
     }
+}
+
+/// The headers that the operator's function returns, if it returns at all.
+fn cors_headers(config: &Value) -> Option<Vec<(String, String)>> {
+    let returned = config["px_cors_create_custom_block_response_headers"]["returns"].as_object()?;
+    let mut headers = Vec::new();
+    for (name, values) in returned {
+        let values = values.as_array().into_iter().flatten().filter_map(Value::as_str);
+        headers.extend(values.map(|value| (name.clone(), value.to_owned())));
+    }
+    Some(headers)
+}
+
+/// What a function offers for these slots: nothing but `custom_param<slot>` counts.
+fn parameters(offered: &Value, slots: RangeInclusive<u8>) -> Vec<(u8, Offered)> {
+    let offered = offered.as_object();
+    let value = |slot| Some((slot, offered?.get(&format!("custom_param{slot}"))?));
+    let kept = |value: &Value| match value {
+        Value::String(text) => Offered::Text(text.clone()),
+        other => Offered::Json(other.to_string()),
+    };
+    slots.filter_map(value).map(|(slot, value)| (slot, kept(value))).collect()
+}
+
+fn given(parameters: &[(u8, Offered)]) -> Vec<CustomParameter<'_>> {
+    let parameters = parameters.iter().map(|(slot, offered)| match offered {
+        Offered::Text(text) => (*slot, ParameterValue::Text(text)),
+        Offered::Json(json) => (*slot, ParameterValue::Json(json)),
+    });
+    parameters.map(|(slot, value)| CustomParameter { slot, value }).collect()
 }
 
 /// Values of a header of an answer.

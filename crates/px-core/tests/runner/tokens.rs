@@ -8,6 +8,7 @@ use px_core::client_ip;
 use px_core::cookies;
 use px_core::crypto::{Budget, Secrets};
 use px_core::data_enrichment::DataEnrichment;
+use px_core::hooks::Hooks;
 use px_core::policy::{Options, TokenVersion};
 use px_core::reason::{CookieOrigin, ModuleMode};
 use px_core::request::{Header, Request, Tls};
@@ -150,6 +151,7 @@ fn read<T>(scene: &Scene, look: impl FnOnce(Visitor<'_>, Vec<String>) -> T) -> T
         peer_ip: &scene.client_ip,
         request_id: "",
         tls: Tls::default(),
+        hooks: &Hooks::NONE,
     };
     let (options, secrets) = (scene.policy.options(), scene.policy.secrets());
     let client_ip = client_ip::extract(&request, &options.ip_headers);

@@ -13,9 +13,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use px_core::enforce::{
-    self, Action, Answer, MAX_ERROR_MESSAGE, Outcome, PageAssets, Step, Verdict, Worker,
+    self, Action, Answer, MAX_ERROR_MESSAGE, OriginResponse, Outcome, PageAssets, Step, Verdict,
+    Worker,
 };
 use px_core::first_party;
+use px_core::hooks::Hooks;
 use px_core::policy::{Policy, TokenVersion};
 use px_core::reason::{BlockReason, CookieOrigin, ModuleMode, PassReason};
 use px_core::request::{Header, Request, Tls};
@@ -157,6 +159,7 @@ impl Visit {
             peer_ip: "203.0.113.77",
             request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
             tls: Tls { protocol: b"TLSv1.3", cipher: b"", server_name: &self.host },
+            hooks: &Hooks::NONE,
         }
     }
 
@@ -246,7 +249,9 @@ fn play_once<'r>(
 ) -> Played {
     let mut said = Said::default();
     let (verdict, asked) = match enforce::begin(request, &site.policy, worker, memory, NOW) {
-        Step::Inactive | Step::Filtered(_) | Step::Preflight => return Played::nothing(),
+        Step::Inactive | Step::Filtered(_) | Step::Preflight | Step::PreflightHandler => {
+            return Played::nothing();
+        }
         Step::FirstParty(route) => {
             check_upstream(&route, &site.policy);
             return Played::nothing();
@@ -430,7 +435,8 @@ fn check_activity(
     said: &mut Said,
 ) -> Value {
     let mut bytes = b"[".to_vec();
-    if !verdict.activity(policy, Some(200), NOW + RTT, &mut bytes) {
+    let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
+    if !verdict.activity(policy, &response, NOW + RTT, &mut bytes) {
         assert_eq!(bytes, b"[", "something was written although nothing is sent");
         return Value::Null;
     }
@@ -486,7 +492,10 @@ fn check_answer(
     said: &mut Said,
 ) -> Option<Answer> {
     let [custom_logo, css_ref, js_ref] = &visit.assets;
-    let answer = verdict.answer(&site.policy, &PageAssets { custom_logo, css_ref, js_ref });
+    let answer = verdict.answer(
+        &site.policy,
+        &PageAssets { custom_logo, css_ref, js_ref, ..PageAssets::default() },
+    );
     assert_eq!(answer.is_some(), verdict.action == Action::Block);
     let answer = answer?;
     for (name, value) in &answer.headers {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use px_core::enforce::{self, Outcome, PageAssets, Step, Worker};
+use px_core::hooks::Hooks;
 use px_core::policy::{FirstPartyOptions, Options, Policy, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::request::{Header, Request, Tls};
@@ -113,6 +114,7 @@ fn friendly_page(
         peer_ip: "203.0.113.77",
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
+        hooks: &Hooks::NONE,
     };
     let worker = &mut Worker::default();
     let Step::AskRisk(pending) = enforce::begin(&request, policy, worker, &mut NoMemory, 0) else {
@@ -124,7 +126,7 @@ fn friendly_page(
     let outcome = Outcome::Answer { status: 200, body: body.as_bytes() };
     let verdict = enforce::resume(*pending, outcome, policy, 0);
     let [custom_logo, css_ref, js_ref] = given.map(|given| if given { "/x" } else { "" });
-    let assets = PageAssets { custom_logo, css_ref, js_ref };
+    let assets = PageAssets { custom_logo, css_ref, js_ref, ..PageAssets::default() };
     let answer = verdict.answer(policy, &assets).expect("blocked");
     let body = String::from_utf8(answer.body).expect("UTF-8");
     match serde_json::from_str::<Value>(&body) {

@@ -1,0 +1,582 @@
+//! The words after a directive's name, read as one type or another.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::{fs, ptr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use nginx_sys::{
+    ngx_add_path, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size,
+    ngx_parse_time, ngx_path_t, ngx_str_t,
+};
+use px_core::base_url::BaseUrl;
+use px_core::policy::{Secret, TokenVersion};
+use px_core::reason::ModuleMode;
+use ureq::tls::{PemItem, parse_pem};
+
+use super::Refusal;
+use crate::complex_value::ComplexValue;
+use crate::ffi::{self, OK};
+use crate::hooks::{Condition, Handler, Target};
+use crate::log::{self, Severity, WARN};
+use crate::{spool, token_cache};
+
+/// The words of one directive.
+pub(crate) struct Args<'a> {
+    pub(super) cf: *mut ngx_conf_t,
+    pub(super) name: &'static str,
+    pub(super) words: &'a [ngx_str_t],
+}
+
+impl Args<'_> {
+    pub(super) fn text(&self, at: usize) -> Result<String, Refusal> {
+        let word = self.words.get(at).copied().unwrap_or(ffi::str_of(""));
+        // SAFETY: the words of a directive live in the configuration pool.
+        let bytes = unsafe { ffi::bytes(word) };
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(Refusal::Other("holds a value that is not valid UTF-8".to_owned())),
+        }
+    }
+
+    pub(super) fn parse<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, Refusal> {
+        let text = self.text(0)?;
+        parse(&text).map_err(|reason| Refusal::Value { value: text, reason })
+    }
+
+    pub(super) fn warn(&self, text: &str) {
+        // SAFETY: `cf` is live for the call of the setter that made these arguments.
+        unsafe { log::conf_line(self.cf, WARN, &format!("\"{}\" {text}", self.name)) };
+    }
+
+    /// Every word through `parse`. A single `""` is the empty list.
+    pub(super) fn list<T>(
+        &self,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Refusal> {
+        let texts = self.texts()?;
+        let parse =
+            |text: String| parse(&text).map_err(|reason| Refusal::Value { value: text, reason });
+        texts.into_iter().map(parse).collect()
+    }
+
+    pub(super) fn texts(&self) -> Result<Vec<String>, Refusal> {
+        let texts: Vec<String> =
+            (0..self.words.len()).map(|at| self.text(at)).collect::<Result<_, _>>()?;
+        if let [only] = texts.as_slice()
+            && only.is_empty()
+        {
+            return Ok(Vec::new());
+        }
+        if texts.iter().any(String::is_empty) {
+            return Err(Refusal::Other("holds an empty value among others".to_owned()));
+        }
+        Ok(texts)
+    }
+
+    pub(super) fn flag(&self) -> Result<bool, Refusal> {
+        self.parse(|text| match text.to_ascii_lowercase().as_str() {
+            "on" | "true" | "1" => Ok(true),
+            "off" | "false" | "0" => Ok(false),
+            _ => Err("it must be \"on\" or \"off\"".to_owned()),
+        })
+    }
+
+    pub(super) fn number(&self, min: u32, max: u32) -> Result<u32, Refusal> {
+        self.parse(|text| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            let number = digits.then(|| text.parse::<u32>().ok()).flatten();
+            number
+                .filter(|n| (min..=max).contains(n))
+                .ok_or_else(|| format!("it must be a whole number from {min} to {max}"))
+        })
+    }
+
+    /// nginx's time notation, but a bare number is milliseconds, as in all documents; to nginx it
+    /// would be seconds.
+    pub(super) fn milliseconds(&self, min: u64, max: u64) -> Result<u64, Refusal> {
+        self.parse(|text| {
+            let bare = text.bytes().all(|b| b.is_ascii_digit());
+            let time = if bare { text.parse().ok() } else { nginx_time(text) };
+            time.filter(|ms| (min..=max).contains(ms)).ok_or_else(|| {
+                format!("it must be a time from {min}ms to {max}ms, such as \"500ms\" or \"1s\"")
+            })
+        })
+    }
+
+    pub(super) fn app_id(&self) -> Result<String, Refusal> {
+        self.parse(|text| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if text.len() > 2
+                && text.len() <= 63
+                && text.starts_with("PX")
+                && text.bytes().all(plain)
+            {
+                Ok(text.to_owned())
+            } else {
+                Err("it must be the application id, \"PX\" followed by letters and digits".into())
+            }
+        })
+    }
+
+    pub(super) fn header_name(&self) -> Result<String, Refusal> {
+        self.parse(|text| if text.is_empty() { Ok(String::new()) } else { header_name(text) })
+    }
+
+    /// A header's name and exact value; a single `""` is the empty list.
+    pub(super) fn header_and_value(&self) -> Result<Vec<(String, String)>, Refusal> {
+        match self.words.len() {
+            1 if self.text(0)?.is_empty() => Ok(Vec::new()),
+            1 => Err(Refusal::Other("needs a header name and its value".to_owned())),
+            _ => Ok(vec![(self.parse(header_name)?, self.text(1)?)]),
+        }
+    }
+
+    /// Accepted because the closed module has it; our variables are computed only where used.
+    pub(super) fn variables_enabled(&self) -> Result<bool, Refusal> {
+        let enabled = self.flag()?;
+        if !enabled {
+            self.warn("has no effect: the $px_* variables cost nothing where they are not used");
+        }
+        Ok(enabled)
+    }
+
+    pub(super) fn custom_cookie_header_enabled(&self) -> Result<bool, Refusal> {
+        let enabled = self.flag()?;
+        self.warn("is deprecated: an empty \"px_custom_cookie_header\" switches the header off");
+        Ok(enabled)
+    }
+
+    pub(super) fn block_enabled(&self) -> Result<ModuleMode, Refusal> {
+        Ok(if self.flag()? { ModuleMode::ActiveBlocking } else { ModuleMode::Monitor })
+    }
+
+    pub(super) fn module_mode(&self) -> Result<ModuleMode, Refusal> {
+        self.parse(|text| match text {
+            "monitor" | "0" => Ok(ModuleMode::Monitor),
+            "active_blocking" | "1" => Ok(ModuleMode::ActiveBlocking),
+            _ => Err("it must be \"monitor\" or \"active_blocking\"".to_owned()),
+        })
+    }
+
+    /// `v3`, `v3 v1` (the legacy `_px` where `_px3` is absent) or `v2`.
+    pub(super) fn token_version(&self) -> Result<TokenVersion, Refusal> {
+        let words: Vec<String> =
+            (0..self.words.len()).map(|at| self.text(at)).collect::<Result<_, _>>()?;
+        match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["v3" | "3"] => Ok(TokenVersion::V3),
+            ["v3" | "3", "v1" | "1"] => Ok(TokenVersion::V3OrV1),
+            ["v2" | "2"] => Ok(TokenVersion::V2),
+            _ => Err(Refusal::Value {
+                value: words.join(" "),
+                reason: "it must be \"v3\", \"v3 v1\" or \"v2\"".to_owned(),
+            }),
+        }
+    }
+
+    /// `off` or `zone=name:size`.
+    pub(super) fn token_cache(&self) -> Result<token_cache::Setting, Refusal> {
+        self.parse(|text| {
+            if text == "off" {
+                return Ok(token_cache::Setting::Off);
+            }
+            let zone = text.strip_prefix("zone=").and_then(|zone| zone.split_once(':'));
+            let (name, size) = zone.ok_or("it must be \"off\" or \"zone=name:size\"")?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if name.is_empty() || !name.bytes().all(plain) {
+                return Err("its zone needs a name of letters, digits, \"_\" and \"-\"".into());
+            }
+            let mut word = ngx_str_t { len: size.len(), data: size.as_ptr().cast_mut() };
+            // SAFETY: nginx reads `len` bytes and changes nothing.
+            let bytes = unsafe { ngx_parse_size(&raw mut word) };
+            let size = usize::try_from(bytes).ok().filter(|size| *size >= token_cache::MIN_SIZE);
+            let size = size.ok_or("its size must be 512k or more")?;
+            Ok(token_cache::Setting::Zone { name: name.to_owned(), size })
+        })
+    }
+
+    /// `off`, or `path=directory max_size=size`.
+    pub(super) fn activity_spool(&self) -> Result<Option<spool::Setting>, Refusal> {
+        let (mut dir, mut max_size) = (None, None);
+        for at in 0..self.words.len() {
+            let word = self.text(at)?;
+            match word.split_once('=') {
+                None if word == "off" && self.words.len() == 1 => return Ok(None),
+                Some(("path", path)) if dir.is_none() && !path.is_empty() => {
+                    dir = Some(self.made_by_nginx(path)?);
+                }
+                Some(("max_size", size)) if max_size.is_none() => {
+                    let size = nginx_size(size).filter(|size| *size >= spool::MIN_SIZE);
+                    max_size = Some(size.ok_or_else(|| Refusal::Value {
+                        value: word.clone(),
+                        reason: "it must be a size of 1m or more".to_owned(),
+                    })?);
+                }
+                _ => {
+                    let reason =
+                        "it must be \"off\" or \"path=directory max_size=size\"".to_owned();
+                    return Err(Refusal::Value { value: word, reason });
+                }
+            }
+        }
+        match (dir, max_size) {
+            (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
+            _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
+        }
+    }
+
+    /// A directory that nginx makes, for the user of its workers, when it starts and when it tests
+    /// its configuration. Relative paths begin at the prefix, as those of nginx's own directories.
+    fn made_by_nginx(&self, path: &str) -> Result<PathBuf, Refusal> {
+        let path = match path.trim_end_matches('/') {
+            "" => "/",
+            path => path,
+        };
+        // SAFETY: `cf` is live for the call.
+        let cf = unsafe { &*self.cf };
+        // nginx reads names of files up to their null.
+        // SAFETY: the pool of the configuration is live.
+        let name = unsafe { ffi::copy_to_pool(cf.pool, format!("{path}\0").as_bytes()) };
+        let mut name = name.ok_or(Refusal::Logged)?;
+        name.len -= 1;
+        // SAFETY: the cycle is live while configuration is read; 0 = relative to the prefix.
+        let rc = unsafe { ngx_conf_full_name(cf.cycle, &raw mut name, 0) };
+        if rc != OK {
+            return Err(Refusal::Logged);
+        }
+        // SAFETY: the pool is live, and zero is valid for this struct.
+        let made = unsafe { ffi::zeroed_in_pool::<ngx_path_t>(cf.pool) };
+        let made = made.ok_or(Refusal::Logged)?;
+        made.name = name;
+        // SAFETY: `cf` reads a file.
+        let file = unsafe { &*cf.conf_file };
+        made.conf_file = file.file.name.data;
+        made.line = file.line;
+        let mut slot = ptr::from_mut(made);
+        // SAFETY: a complete path in the configuration pool.
+        if unsafe { ngx_add_path(self.cf, &raw mut slot) } != OK {
+            return Err(Refusal::Logged);
+        }
+        // SAFETY: nginx left a string in the cycle's pool.
+        let bytes = unsafe { ffi::bytes(name) };
+        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+    }
+
+    pub(super) fn url(&self) -> Result<BaseUrl, Refusal> {
+        let url = self.parse(BaseUrl::parse)?;
+        if !url.tls && !url.is_loopback() {
+            self.warn("names an \"http://\" URL: what is sent there can be read on its way");
+        }
+        Ok(url)
+    }
+
+    pub(super) fn ssl_verify(&self) -> Result<bool, Refusal> {
+        let verify = self.flag()?;
+        if !verify {
+            self.warn("is off: anybody between this server and the backends can answer for them");
+        }
+        Ok(verify)
+    }
+
+    pub(super) fn complex_value(&self) -> Result<ComplexValue, Refusal> {
+        self.complex_value_at(0)
+    }
+
+    pub(super) fn severity(&self) -> Result<Severity, Refusal> {
+        self.parse(|text| match text {
+            "none" => Ok(Severity::None),
+            "error" => Ok(Severity::Error),
+            "debug" => Ok(Severity::Debug),
+            _ => Err("it must be \"none\", \"error\" or \"debug\"".to_owned()),
+        })
+    }
+
+    pub(super) fn debug(&self) -> Result<Severity, Refusal> {
+        Ok(if self.flag()? { Severity::Debug } else { Severity::Error })
+    }
+
+    /// Accepted because another enforcer has it; `instead` says what nginx has in its place.
+    pub(super) fn without_effect(&self, instead: &str) -> Result<(), Refusal> {
+        self.text(0)?;
+        self.warn(&format!("has no effect: {instead}"));
+        Ok(())
+    }
+
+    /// Names by slot; `""` skips a slot.
+    pub(super) fn slots(
+        &self,
+        parse: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Vec<String>, Refusal> {
+        let names = (0..self.words.len()).map(|at| {
+            let text = self.text(at)?;
+            let name = if text.is_empty() { Ok(String::new()) } else { parse(&text) };
+            name.map_err(|reason| Refusal::Value { value: text, reason })
+        });
+        names.collect()
+    }
+
+    /// The number of a slot of the custom parameters, and its value.
+    pub(super) fn custom_parameter(&self) -> Result<Vec<(u8, ComplexValue)>, Refusal> {
+        let slot = self.number(1, 20)?;
+        let slot = u8::try_from(slot).unwrap_or_default();
+        Ok(vec![(slot, self.complex_value_at(1)?)])
+    }
+
+    /// A header's name and a value that may hold variables; a single `""` is the empty list.
+    pub(super) fn header_and_complex_value(&self) -> Result<Vec<(String, ComplexValue)>, Refusal> {
+        match self.words.len() {
+            1 if self.text(0)?.is_empty() => Ok(Vec::new()),
+            1 => Err(Refusal::Other("needs a header name and its value".to_owned())),
+            _ => Ok(vec![(self.parse(header_name)?, self.complex_value_at(1)?)]),
+        }
+    }
+
+    /// True where at least one of the words, evaluated, is neither empty nor `0`.
+    pub(super) fn condition(&self) -> Result<Condition, Refusal> {
+        self.condition_from(0)
+    }
+
+    fn condition_from(&self, first: usize) -> Result<Condition, Refusal> {
+        let values = (first..self.words.len()).map(|at| self.complex_value_at(at));
+        Ok(Condition(values.collect::<Result<_, _>>()?))
+    }
+
+    /// A named location, such as `@block`, without its `@`.
+    pub(super) fn named_location(&self) -> Result<String, Refusal> {
+        self.parse(|text| {
+            named_location(text).ok_or_else(|| {
+                "it must be a named location of this server, such as \"@block\"".to_owned()
+            })
+        })
+    }
+
+    /// A named location, and the condition under which it is gone to.
+    pub(super) fn handler(&self) -> Result<Handler, Refusal> {
+        let location = self.named_location()?;
+        let condition = (self.words.len() > 1).then(|| self.condition_from(1)).transpose()?;
+        Ok(Handler { location, condition })
+    }
+
+    /// A named location, or a URI of this server.
+    pub(super) fn target(&self) -> Result<Target, Refusal> {
+        self.parse(|text| match named_location(text) {
+            Some(name) => Ok(Target::Named(name)),
+            None if text.starts_with('/') => Ok(Target::Uri(text.to_owned())),
+            None => Err("it must be a named location such as \"@block\" or a URI such as \
+                         \"/block.html\""
+                .to_owned()),
+        })
+    }
+
+    /// A named location, or a URL that may hold variables.
+    pub(super) fn block_url(&self) -> Result<Target, Refusal> {
+        let text = self.text(0)?;
+        if text.starts_with('@') {
+            return self.named_location().map(Target::Named);
+        }
+        let is_url = ["/", "http://", "https://", "$"].iter().any(|start| text.starts_with(start));
+        if !is_url {
+            return Err(Refusal::Value {
+                value: text,
+                reason: "it must be a path such as \"/block.html\", a named location such as \
+                         \"@block\" or a URL such as \"https://www.example.com/block.html\""
+                    .to_owned(),
+            });
+        }
+        self.complex_value().map(Target::Value)
+    }
+
+    /// `http://host:port` of a proxy.
+    pub(super) fn proxy_url(&self) -> Result<BaseUrl, Refusal> {
+        self.parse(|text| {
+            let url = BaseUrl::parse(text)?;
+            if url.tls || !url.path.is_empty() {
+                return Err("it must look like \"http://host:port\"".to_owned());
+            }
+            Ok(url)
+        })
+    }
+
+    pub(super) fn complex_value_at(&self, at: usize) -> Result<ComplexValue, Refusal> {
+        let word = self.words.get(at).ok_or(Refusal::Logged)?;
+        // SAFETY: `cf` is live for the call, the word lives in its pool and is only read.
+        unsafe { ComplexValue::compile(self.cf, ptr::from_ref(word).cast_mut()) }
+            .ok_or(Refusal::Logged)
+    }
+
+    /// A secret's text; never repeated in a message.
+    pub(super) fn secret(&self, at: usize) -> Result<Secret, Refusal> {
+        let text = self.text(at)?;
+        if text.is_empty() {
+            return Err(Refusal::Other("holds an empty secret".to_owned()));
+        }
+        if text.bytes().any(|b| b.is_ascii_control()) {
+            return Err(Refusal::Other("holds a secret with a control character".to_owned()));
+        }
+        Ok(Secret::new(text))
+    }
+
+    /// `Basic …`, as the proxy is sent it: user and password in base64.
+    pub(super) fn basic_authorization(&self) -> Result<Secret, Refusal> {
+        basic_credentials(&self.secret(0)?)
+    }
+
+    pub(super) fn basic_authorization_file(&self) -> Result<Secret, Refusal> {
+        basic_credentials(&self.secret_file()?)
+    }
+
+    pub(super) fn secrets(&self) -> Result<Vec<Secret>, Refusal> {
+        (0..self.words.len()).map(|at| self.secret(at)).collect()
+    }
+
+    /// The path in the first word, relative to the directory of nginx.conf.
+    fn path(&self) -> Result<String, Refusal> {
+        let word = self.words.first().copied().ok_or(Refusal::Logged)?;
+        // nginx appends a terminating null and rewrites the string; it must not be our own word.
+        let mut name = word;
+        // SAFETY: `cf` is live for the call.
+        let cycle = unsafe { (*self.cf).cycle };
+        // SAFETY: the cycle is live while configuration is read; 1 = relative to the conf prefix.
+        let rc = unsafe { ngx_conf_full_name(cycle, &raw mut name, 1) };
+        if rc != OK {
+            return Err(Refusal::Logged);
+        }
+        // SAFETY: nginx left a string in the cycle's pool.
+        let bytes = unsafe { ffi::bytes(name) };
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| Refusal::Other("names a file whose path is not valid UTF-8".to_owned()))
+    }
+
+    fn read_secret_file(&self) -> Result<String, Refusal> {
+        let path = self.path()?;
+        let cannot = |what: &str| Refusal::Other(format!("cannot read \"{path}\": {what}"));
+        let text = fs::read(&path).map_err(|err| cannot(&err.to_string()))?;
+        let mode =
+            fs::metadata(&path).map_err(|err| cannot(&err.to_string()))?.permissions().mode();
+        if mode & 0o004 != 0 {
+            self.warn(&format!(
+                "names \"{path}\", which every user of this machine can read: chmod o-r it"
+            ));
+        }
+        String::from_utf8(text).map_err(|_| cannot("it is not valid UTF-8"))
+    }
+
+    /// The secret in a file, without the newline at its end.
+    pub(super) fn secret_file(&self) -> Result<Secret, Refusal> {
+        let lines = self.secret_lines()?;
+        match <[Secret; 1]>::try_from(lines) {
+            Ok([secret]) => Ok(secret),
+            Err(_) => Err(Refusal::Other("names a file that holds more than one line".to_owned())),
+        }
+    }
+
+    /// One secret a line: current, previous.
+    pub(super) fn secret_lines(&self) -> Result<Vec<Secret>, Refusal> {
+        let text = self.read_secret_file()?;
+        let lines: Vec<Secret> = text
+            .lines()
+            .map(|line| line.trim_end_matches('\r'))
+            .filter(|line| !line.is_empty())
+            .map(|line| Secret::new(line.to_owned()))
+            .collect();
+        if lines.iter().any(|line| line.expose().bytes().any(|b| b.is_ascii_control())) {
+            return Err(Refusal::Other("names a file that holds a control character".to_owned()));
+        }
+        match lines.len() {
+            0 => Err(Refusal::Other("names a file that holds no secret".to_owned())),
+            1 | 2 => Ok(lines),
+            _ => Err(Refusal::Other("names a file that holds more than two secrets".to_owned())),
+        }
+    }
+
+    /// The path of a PEM bundle; both nginx and the sender thread will read it.
+    pub(super) fn certificate_bundle(&self) -> Result<String, Refusal> {
+        let path = self.path()?;
+        if path.bytes().any(|b| b.is_ascii_control() || b"\"\\$".contains(&b)) {
+            return Err(Refusal::Other("names a file with quotes, \"\\\" or \"$\"".to_owned()));
+        }
+        let pem = fs::read(&path)
+            .map_err(|err| Refusal::Other(format!("cannot read \"{path}\": {err}")))?;
+        if !parse_pem(&pem).any(|item| matches!(item, Ok(PemItem::Certificate(_)))) {
+            return Err(Refusal::Other(format!("names \"{path}\", which holds no certificate")));
+        }
+        Ok(path)
+    }
+}
+
+/// Milliseconds of a text such as `500ms` or `1m30s`.
+fn nginx_time(text: &str) -> Option<u64> {
+    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+    // SAFETY: nginx reads `len` bytes and changes nothing.
+    let time: ngx_int_t = unsafe { ngx_parse_time(&raw mut word, 0) };
+    u64::try_from(time).ok()
+}
+
+/// Bytes of a text such as `64m`.
+fn nginx_size(text: &str) -> Option<u64> {
+    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
+    // SAFETY: nginx reads `len` bytes and changes nothing.
+    let size = unsafe { ngx_parse_offset(&raw mut word) };
+    u64::try_from(size).ok()
+}
+
+/// A header name in lower case.
+pub(super) fn header_name(text: &str) -> Result<String, String> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if !text.is_empty() && text.bytes().all(token) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("it must be a header name".to_owned())
+    }
+}
+
+/// A file extension with its leading dot.
+pub(super) fn extension(text: &str) -> Result<String, String> {
+    if text.contains('/') || text == "." {
+        return Err("it must be a file extension such as \".css\"".to_owned());
+    }
+    Ok(if text.starts_with('.') { text.to_owned() } else { format!(".{text}") })
+}
+
+/// A request method in upper case.
+pub(super) fn http_method(text: &str) -> Result<String, String> {
+    if text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-' || b == b'_') {
+        Ok(text.to_ascii_uppercase())
+    } else {
+        Err("it must be a request method".to_owned())
+    }
+}
+
+/// The name of a named location without its `@`.
+fn named_location(text: &str) -> Option<String> {
+    let name = text.strip_prefix('@')?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+}
+
+/// A cookie's name.
+pub(super) fn cookie_name(text: &str) -> Result<String, String> {
+    let is_fit = |byte: u8| byte > b' ' && byte != 0x7f && !b"=;,".contains(&byte);
+    if text.bytes().all(is_fit) {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be the name of a cookie".to_owned())
+    }
+}
+
+/// `user:password` of an authorization.
+fn basic_credentials(value: &Secret) -> Result<Secret, Refusal> {
+    let encoded = value.expose().strip_prefix("Basic ");
+    let decoded = encoded.and_then(|text| BASE64.decode(text.trim()).ok());
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let credentials = text.filter(|text| text.contains(':'));
+    credentials
+        .map(Secret::new)
+        .ok_or_else(|| Refusal::Other("must be \"Basic \" and user:password in base64".to_owned()))
+}
