@@ -7,6 +7,7 @@ use nginx_sys::{
     ngx_http_variable_value_t, ngx_int_t, ngx_uint_t,
 };
 use px_core::enforce::{Action, Verdict};
+use px_core::reason::{CookieOrigin, ModuleMode};
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
@@ -27,13 +28,18 @@ const fn of(name: &'static str, text: Text) -> Variable {
 const VERDICT: &str = "px_verdict";
 const FILTER_REASON: &str = "px_filter_reason";
 const TOKEN_CACHE: &str = "px_token_cache";
+/// As the verdict, in the words of js-core.
+const ACTION: &str = "px_action";
+/// Names of the variables that need the policy to be verified.
+const PXDE_VERIFIED: &str = "px_pxde_verified";
+const PX_PXDE: &str = "px_pxde";
 /// Names of the one variable whose value is verified only when it is read.
 const DATA_ENRICHMENT: &str = "px_data_enrichment";
 const PXDE: &str = "pxde";
 
 /// Every variable; the old spellings stand behind ours (DECISIONS 3).
 #[rustfmt::skip]
-pub(crate) static VARIABLES: [Variable; 32] = [
+pub(crate) static VARIABLES: [Variable; 40] = [
     of(VERDICT, |v| Some(v.action.as_str().into())),
     of(FILTER_REASON, |_| None),
     of("px_pass_reason", pass_reason),
@@ -56,6 +62,14 @@ pub(crate) static VARIABLES: [Variable; 32] = [
     of("px_s2s_error_http_status", |v| v.s2s_error.as_ref()?.http_status.map(|s| s.to_string().into())),
     of(DATA_ENRICHMENT, |_| None),
     of(TOKEN_CACHE, |_| None),
+    of(ACTION, |v| Some(if v.action == Action::Pass { "pass_request" } else { v.action.as_str() }.into())),
+    of("px_s2s_call_reason", call_reason),
+    of("px_cookie_timestamp", cookie_ts),
+    of("px_is_mobile", |v| (v.cookie_origin() == CookieOrigin::Header).then(|| "1".into())),
+    of("px_is_sensitive", |v| v.is_sensitive().then(|| "1".into())),
+    of("px_is_monitored", |v| (v.risk_mode() == ModuleMode::Monitor).then(|| "1".into())),
+    of(PX_PXDE, |_| None),
+    of(PXDE_VERIFIED, |_| None),
     of("pxscore", score),
     of("pxvid", vid),
     of("pxuuid", uuid),
@@ -136,11 +150,15 @@ unsafe extern "C" fn get(
             let variable = VARIABLES.get(data)?;
             let text = match (&ctx.verdict, ctx.filter_reason) {
                 _ if variable.name == TOKEN_CACHE => ctx.token_lookup?.as_str().into(),
-                (Some(verdict), _) if [DATA_ENRICHMENT, PXDE].contains(&variable.name) => {
+                (Some(verdict), _) if [DATA_ENRICHMENT, PXDE, PX_PXDE].contains(&variable.name) => {
                     verdict.data_enrichment(&ctx.enforcement.policy)?.into()
                 }
+                (Some(verdict), _) if variable.name == PXDE_VERIFIED => {
+                    verdict.data_enrichment(&ctx.enforcement.policy)?;
+                    "1".into()
+                }
                 (Some(verdict), _) => (variable.text)(verdict)?,
-                (None, Some(_)) if variable.name == VERDICT => "filtered".into(),
+                (None, Some(_)) if [VERDICT, ACTION].contains(&variable.name) => "filtered".into(),
                 (None, Some(reason)) if variable.name == FILTER_REASON => reason.as_str().into(),
                 _ => return None,
             };

@@ -35,6 +35,29 @@ const VARIABLES: &[(&str, Option<&str>)] = &[
     ("px_token_cache", None),
 ];
 
+/// Further variables, in the words of other enforcers, and what each must be beside the others.
+const DERIVED: [(&str, fn(&Value) -> &str); 8] = [
+    ("px_action", |line| match line["px_verdict"].as_str() {
+        Some("pass") => "pass_request",
+        other => other.unwrap_or_default(),
+    }),
+    ("px_s2s_call_reason", |line| told(line, "px_call_reason")),
+    ("px_cookie_timestamp", |line| told(line, "px_cookie_ts")),
+    ("px_is_mobile", |line| one_if(told(line, "px_cookie_origin") == "header")),
+    ("px_is_sensitive", |line| one_if(told(line, "px_sensitive") == "1")),
+    ("px_is_monitored", |line| one_if(told(line, "px_risk_mode") == "monitor")),
+    ("px_pxde", |line| told(line, "px_data_enrichment")),
+    ("px_pxde_verified", |line| one_if(told(line, "px_data_enrichment") != "")),
+];
+
+fn told<'l>(line: &'l Value, name: &str) -> &'l str {
+    line[name].as_str().unwrap_or_default()
+}
+
+const fn one_if(is_so: bool) -> &'static str {
+    if is_so { "1" } else { "" }
+}
+
 #[test]
 fn this_file_knows_every_variable() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/variables.rs");
@@ -52,8 +75,8 @@ fn this_file_knows_every_variable() {
         })
         .collect();
     let older = VARIABLES.iter().filter_map(|(_, older)| *older);
-    let mut here: Vec<String> =
-        VARIABLES.iter().map(|(name, _)| *name).chain(older).map(str::to_owned).collect();
+    let names = VARIABLES.iter().map(|(name, _)| *name).chain(DERIVED.map(|(name, _)| name));
+    let mut here: Vec<String> = names.chain(older).map(str::to_owned).collect();
     there.sort();
     here.sort();
     assert_eq!(here, there);
@@ -63,6 +86,7 @@ fn this_file_knows_every_variable() {
 fn log_of_variables() -> String {
     let older = VARIABLES.iter().filter_map(|(_, older)| *older);
     let names = VARIABLES.iter().map(|(name, _)| *name).chain(older);
+    let names = names.chain(DERIVED.map(|(name, _)| name));
     let members: Vec<String> = names.map(|name| format!("\"{name}\":\"${name}\"")).collect();
     format!("log_format variables escape=json '{{{}}}';\n", members.join(","))
 }
@@ -98,6 +122,9 @@ impl Site {
             if let Some(older) = older {
                 assert_eq!(line[*older], line[*name], "{older}");
             }
+        }
+        for (name, expected) in DERIVED {
+            assert_eq!(told(&line, name), expected(&line), "{name}");
         }
         line
     }

@@ -67,15 +67,36 @@ pub(crate) fn fill(verdict: &Verdict<'_>, page: &[u8]) -> Vec<u8> {
     replace_all(&page, b"::BLOCK_REF::", html(uuid).as_bytes())
 }
 
-/// `page?url=…&uuid=…&vid=…`, in base64 that is not percent-encoded.
+/// `page?url=…&uuid=…&vid=…`, in base64 that is not percent-encoded. The rest comes from expressions
+/// and from HUMAN: whatever it is, it ends neither the parameter nor the header it stands in.
 fn with_parameters(verdict: &Verdict<'_>, page: &str, wanted: &[u8]) -> String {
-    format!(
-        "{page}{}url={}&uuid={}&vid={}",
-        if page.contains('?') { '&' } else { '?' },
-        BASE64.encode(wanted),
-        verdict.uuid.as_deref().unwrap_or_default(),
-        verdict.vid().unwrap_or_default(),
-    )
+    let mut url = String::with_capacity(page.len() + 2 * wanted.len() + 128);
+    for letter in page.chars() {
+        match letter {
+            ' ' | '"' | '<' | '>' => push_encoded(letter, &mut url),
+            _ if letter.is_control() => push_encoded(letter, &mut url),
+            _ => url.push(letter),
+        }
+    }
+    url.push_str(if page.contains('?') { "&url=" } else { "?url=" });
+    BASE64.encode_string(wanted, &mut url);
+    for (name, text) in [("&uuid=", verdict.uuid.as_deref()), ("&vid=", verdict.vid())] {
+        url.push_str(name);
+        for letter in text.unwrap_or_default().chars() {
+            match letter {
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '~' => url.push(letter),
+                _ => push_encoded(letter, &mut url),
+            }
+        }
+    }
+    url
+}
+
+fn push_encoded(letter: char, out: &mut String) {
+    let mut bytes = [0; 4];
+    for byte in letter.encode_utf8(&mut bytes).bytes() {
+        out.push_str(&format!("%{byte:02X}"));
+    }
 }
 
 /// The arguments of a query, decoded and encoded again, in their order.
@@ -143,6 +164,8 @@ fn replace_all(text: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hooks;
+    use crate::request::Request;
     use crate::sample::{self, policy};
 
     #[test]
@@ -158,6 +181,19 @@ mod tests {
             push_arguments(query, &mut out);
             assert_eq!(std::str::from_utf8(&out), Ok(expected), "{query}");
         }
+    }
+
+    #[test]
+    fn nothing_splits_the_header_or_adds_a_parameter() {
+        let hooks = Hooks { custom_block_url: "/b\r\nx: y?a=\u{7f} b", ..Hooks::NONE };
+        let request = Request { hooks: &hooks, ..sample::request(&[]) };
+        let policy = policy(|options| options.redirect_on_custom_url = true);
+        let body = r#"{"status":0,"score":100,"uuid":"u&v=\r\n\u00e9"}"#;
+        let verdict = sample::verdict(&request, &policy, body);
+        let location = location(&verdict, &policy);
+        let expected =
+            "/b%0D%0Ax:%20y?a=%7F%20b&url=L2FjY291bnQ/eD0x&uuid=u%26v%3D%0D%0A%C3%A9&vid=";
+        assert_eq!(location, expected);
     }
 
     #[test]
