@@ -311,6 +311,8 @@ impl LocConf {
             .find(|other| ***other == *destination)
             .map_or(destination, Arc::clone);
         let defaults = Limits::default();
+        // Empty where an inner level has switched an outer one's off.
+        let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let enforcement = Rc::new(Enforcement {
             policy,
             assets: Assets {
@@ -324,10 +326,13 @@ impl LocConf {
             },
             expressions: Some(values.expressions()).filter(|own| !own.is_empty()),
             answers: Answers {
-                web: values.custom_web_block_page_response.clone(),
-                advanced: values.custom_create_advanced_blocking_response.clone(),
-                rate_limit: values.custom_rate_limit_block_page.clone(),
-                verification: values.custom_verification_handler.clone(),
+                web: named(&values.custom_web_block_page_response),
+                advanced: named(&values.custom_create_advanced_blocking_response),
+                rate_limit: named(&values.custom_rate_limit_block_page),
+                verification: values
+                    .custom_verification_handler
+                    .clone()
+                    .filter(|handler| !handler.location.is_empty()),
             },
             severity: values.logger_severity.unwrap_or_default(),
             debug_probability: values.debug_probability.unwrap_or(1),

@@ -219,6 +219,7 @@ impl Values {
             is_sensitive: self.custom_is_sensitive_request.clone(),
             is_blocked: self.pre_enforce_handler.clone(),
             preflight_handler: preflight_handler
+                .filter(|handler| !handler.location.is_empty())
                 .filter(|_| switched_on(self.cors_preflight_handler_enabled)),
             client_ip: self.client_ip,
             custom_block_url: self.custom_block_url.clone(),
@@ -257,7 +258,7 @@ impl Values {
             ("px_additional_activity_handler", of_target(&self.additional_activity_handler)),
         ]
         .into_iter()
-        .filter_map(|(directive, name)| Some((directive, name?)))
+        .filter_map(|(directive, name)| Some((directive, name.filter(|name| !name.is_empty())?)))
         .collect()
     }
 

@@ -299,3 +299,32 @@ fn monitor_mode_shows_no_custom_page() {
     );
     assert_eq!(visit(&nginx, "/page", &[]).text(), "origin");
 }
+
+#[test]
+fn an_inner_level_can_switch_off_what_it_inherits() {
+    let sandbox = blocking("c");
+    let nginx = Nginx::builder()
+        .http("px_custom_web_block_page_response @ours; px_custom_verification_handler @ours;")
+        .server(&format!(
+            "{} location @ours {{ return 200 ours; }}
+             location /shop {{ proxy_pass http://127.0.0.1:1; }}
+             location /page {{
+                 px_custom_verification_handler off;
+                 proxy_pass http://127.0.0.1:1;
+             }}
+             location /plain {{
+                 px_custom_verification_handler off;
+                 px_custom_web_block_page_response off;
+                 proxy_pass http://127.0.0.1:1;
+             }}",
+            protect(&sandbox)
+        ))
+        .start();
+    for (path, status, text) in
+        [("/shop", 200, "ours"), ("/page", 403, "ours"), ("/plain", 403, "px-captcha")]
+    {
+        let response = visit(&nginx, path, &[]);
+        assert_eq!(response.status, status, "{path}");
+        assert!(response.text().contains(text), "{path}");
+    }
+}

@@ -347,12 +347,14 @@ impl Args<'_> {
         Ok(Condition(values.collect::<Result<_, _>>()?))
     }
 
-    /// A named location, such as `@block`, without its `@`.
+    /// A named location, such as `@block`, without its `@`; empty for `off`.
     pub(super) fn named_location(&self) -> Result<String, Refusal> {
-        self.parse(|text| {
-            named_location(text).ok_or_else(|| {
-                "it must be a named location of this server, such as \"@block\"".to_owned()
-            })
+        self.parse(|text| match text {
+            "off" => Ok(String::new()),
+            _ => named_location(text).ok_or_else(|| {
+                "it must be \"off\" or a named location of this server, such as \"@block\""
+                    .to_owned()
+            }),
         })
     }
 
@@ -380,7 +382,8 @@ impl Args<'_> {
         if text.starts_with('@') {
             return self.named_location().map(Target::Named);
         }
-        let is_url = ["/", "http://", "https://", "$"].iter().any(|start| text.starts_with(start));
+        let is_url = text.is_empty()
+            || ["/", "http://", "https://", "$"].iter().any(|start| text.starts_with(start));
         if !is_url {
             return Err(Refusal::Value {
                 value: text,

@@ -1,0 +1,263 @@
+//! Tests for the px module: every configuration of `nginx/examples` does what it says.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use px_sandbox::{Reply, Sandbox};
+use serde_json::json;
+use support::{BROWSER, Nginx, Origin, Response, SOON, get, protect, request, wait_until};
+
+const UUID: &str = "11111111-2222-4333-8444-555555555555";
+
+fn examples() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("nginx/examples")
+}
+
+/// An example at work, with the sandbox as HUMAN and an origin as the site.
+struct Example {
+    sandbox: Sandbox,
+    origin: Origin,
+    nginx: Nginx,
+    /// Of the servers that listen at 8080 and 8082.
+    first: SocketAddr,
+    second: SocketAddr,
+}
+
+impl Example {
+    fn start(name: &str) -> Self {
+        let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+        sandbox.answer_risk(Reply::json(json!({"status": 0, "score": 0, "uuid": UUID})));
+        let (first, second) = (support::nginx::free_addr(), support::nginx::free_addr());
+        let text = fs::read_to_string(examples().join(name)).expect("an example");
+        let text = text
+            .replace("listen 8080;", &format!("listen {first};"))
+            .replace("listen 8082;", &format!("listen {second};"))
+            .replace("127.0.0.1:8081", &origin.addr().to_string())
+            .replace("access_log logs/", "access_log ");
+        let nginx = Nginx::builder().http(&format!("{}{text}", protect(&sandbox))).start();
+        Self { sandbox, origin, nginx, first, second }
+    }
+
+    /// As [`start`](Self::start), with a Risk API that blocks everybody.
+    fn blocking(name: &str, action: &str) -> Self {
+        let example = Self::start(name);
+        example.sandbox.answer_risk(Reply::json(json!({
+            "status": 0, "score": 100, "action": action, "uuid": UUID,
+        })));
+        example
+    }
+
+    fn get(&self, path: &str, headers: &[&str]) -> Response {
+        get(self.first, path, headers)
+    }
+
+    fn good_cookie(&self) -> String {
+        format!("Cookie: {}", self.sandbox.mint(BROWSER).cookie())
+    }
+}
+
+/// Values of a header line in a request as the origin received it.
+fn received<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let lines = text.lines().filter_map(|line| line.split_once(": "));
+    lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+}
+
+#[test]
+fn every_example_is_listed_and_run() {
+    let own = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("t/examples.rs"));
+    let (own, list) = (own.unwrap(), fs::read_to_string(examples().join("README.md")).unwrap());
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(examples()).expect("the examples are there") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        if name.ends_with(".conf") {
+            assert!(list.contains(&format!("({name})")), "{name} is not listed");
+            assert!(own.contains(&format!("(\"{name}\"")), "{name} is not run");
+            seen.insert(name);
+        }
+    }
+    assert!(seen.len() >= 13, "{seen:?}");
+}
+
+#[test]
+fn additional_activity_handler() {
+    let example = Example::start("additional-activity-handler.conf");
+    example.get("/page", &[&example.good_cookie()]);
+    wait_until("page and audit", || example.origin.requests().len() == 2);
+    let texts = example.origin.texts();
+    assert!(texts.iter().any(|text| text.starts_with("GET /audit?verdict=pass&uuid=")));
+    assert!(texts.iter().any(|text| received(text, "x-px-verdict") == ["pass"]));
+    let log = example.nginx.dir().join("verdicts.log");
+    wait_until("a line", || fs::read_to_string(&log).is_ok_and(|log| log.ends_with("}\n")));
+    let line: serde_json::Value = serde_json::from_slice(&fs::read(&log).unwrap()).expect("JSON");
+    assert_eq!((&line["verdict"], &line["reason"]), (&json!("pass"), &json!("cookie")));
+}
+
+#[test]
+fn custom_parameters() {
+    let example = Example::start("custom-parameters.conf");
+    example.origin.answer(200, &["X-Order-Id: 77"], b"");
+    example.get("/", &["X-User-Id: u", "X-Tenant: t", "X-Plan: gold", "Cookie: segment=Yg=="]);
+    let details = &example.sandbox.wait_for_activities(1, SOON)[0]["details"];
+    for (slot, value) in [(1, "u"), (2, "b"), (3, "t"), (4, "gold"), (11, "77")] {
+        assert_eq!(details[format!("custom_param{slot}")], value);
+    }
+    example.sandbox.assert_no_complaints();
+}
+
+#[test]
+fn sensitive_requests() {
+    let example = Example::start("sensitive-requests.conf");
+    let cookie = example.good_cookie();
+    for (method, path, calls) in [
+        ("GET", "/login", 0),
+        ("POST", "/login", 1),
+        ("POST", "/login/x", 1),
+        ("DELETE", "/a", 2),
+        ("GET", "/admin", 3),
+    ] {
+        request(example.first, method, path, &[&cookie], b"");
+        assert_eq!(example.sandbox.risk_calls().len(), calls, "{method} {path}");
+    }
+}
+
+#[test]
+fn enforced_and_monitored() {
+    let example = Example::blocking("enforced-and-monitored.conf", "c");
+    for (path, header, status) in [
+        ("/", "X-None: 1", 403),
+        ("/", "X-Partner: acme", 200),
+        ("/beta/?enforced=1", "X-None: 1", 403),
+    ] {
+        assert_eq!(example.get(path, &[header]).status, status, "{path} {header}");
+    }
+    let agents = (0..60).map(|number| format!("User-Agent: Browser/{number}"));
+    let blocked = agents.filter(|agent| example.get("/beta/", &[agent]).status == 403).count();
+    assert!((1..30).contains(&blocked), "{blocked} of 60");
+}
+
+#[test]
+fn filtered_requests() {
+    let example = Example::blocking("filtered-requests.conf", "c");
+    for (method, path, header, status) in [
+        ("GET", "/", "X-None: 1", 403),
+        ("GET", "/", "User-Agent: UptimeProbe/2", 200),
+        ("POST", "/webhooks/pay", "X-None: 1", 200),
+        ("GET", "/webhooks/pay", "X-None: 1", 403),
+        ("GET", "/", "Host: status.example.com", 200),
+    ] {
+        let status_is = request(example.first, method, path, &[header], b"").status;
+        assert_eq!(status_is, status, "{method} {path} {header}");
+    }
+}
+
+#[test]
+fn pre_enforce() {
+    let example = Example::start("pre-enforce.conf");
+    assert_eq!(example.get("/", &["User-Agent: Scrapy/2.1"]).status, 403);
+    assert!(example.sandbox.risk_calls().is_empty());
+    assert_eq!(example.get("/", &["User-Agent: Browser/1"]).status, 200);
+}
+
+#[test]
+fn verification_handler() {
+    let example = Example::blocking("verification-handler.conf", "c");
+    assert_eq!(example.get("/", &[]).status, 403);
+    assert_eq!(example.get("/", &["Cookie: session=abc"]).status, 200);
+    assert_eq!(received(&example.origin.texts()[0], "x-px-suspect"), [UUID]);
+}
+
+#[test]
+fn block_pages() {
+    for (action, accept, status, part) in [
+        ("c", "text/html", 403, "window._pxUuid='11111111-2222-4333-8444-555555555555'"),
+        ("c", "application/json", 403, "\"reference\":\"11111111-2222-4333-8444-555555555555\""),
+        ("r", "text/html", 429, "half a minute"),
+        ("b", "text/html", 403, "px-hard-block"),
+    ] {
+        let example = Example::blocking("block-pages.conf", action);
+        let response = example.get("/", &[&format!("Accept: {accept}")]);
+        assert_eq!(response.status, status, "{action} {accept}");
+        assert!(response.text().contains(part), "{}", response.text());
+        if action == "c" {
+            let text = get(example.second, "/", &[]).text();
+            assert_eq!(text, format!("<h1>Stop</h1><p>{UUID}</p>"));
+        }
+    }
+}
+
+#[test]
+fn custom_block_page() {
+    let example = Example::blocking("custom-block-page.conf", "c");
+    let response = example.get("/", &[]);
+    assert_eq!(response.status, 403);
+    assert!(response.text().ends_with(&format!("</script></head><body>{UUID}</body></html>")));
+    let response = example.get("/redirected/", &[]);
+    assert_eq!(response.status, 307);
+    assert!(response.header("location").is_some_and(|url| url.starts_with("/blocked.html?url=")));
+    let response = example.get("/api/cart", &["Referer: https://app.example.com/cart"]);
+    assert_eq!((response.status, &response.json()["reason"]), (403, &json!("blocked")));
+    assert_eq!(example.get("/blocked.html", &[]).status, 200);
+}
+
+#[test]
+fn cors() {
+    let example = Example::blocking("cors.conf", "c");
+    let preflight = ["Origin: https://app.example.com", "Access-Control-Request-Method: PUT"];
+    let response = request(example.first, "OPTIONS", "/", &preflight, b"");
+    assert_eq!(response.status, 204);
+    assert_eq!(response.headers("access-control-allow-origin"), ["https://app.example.com"]);
+    let response = example.get("/", &["Origin: https://app.example.com"]);
+    assert_eq!(response.headers("access-control-expose-headers"), ["X-PX-Reference"]);
+    let response = example.get("/", &["Origin: https://evil.example.net"]);
+    assert!(response.headers("access-control-allow-origin").is_empty());
+}
+
+#[test]
+fn client_ip() {
+    let example = Example::start("client-ip.conf");
+    for (header, expected) in [
+        ("X-Edge-Client: ip=192.0.2.9;asn=1", "192.0.2.9"),
+        ("X-Forwarded-For: 203.0.113.5", "203.0.113.5"),
+    ] {
+        example.sandbox.clear();
+        example.get("/", &[header]);
+        let call = example.sandbox.wait_for_risk_calls(1, SOON)[0].json();
+        assert_eq!(call["request"]["socket_ip"], expected);
+    }
+}
+
+#[test]
+fn headers() {
+    let example = Example::start("headers.conf");
+    let response = example.get("/", &["X-PX-Score: 0"]);
+    assert_eq!(response.headers("x-px-score"), ["0"]);
+    let text = &example.origin.texts()[0];
+    for (name, value) in [
+        ("x-px-score", "0"),
+        ("x-px-uuid", UUID),
+        ("px-ctx", "block-result=0"),
+        ("x-px-reason", "s2s"),
+    ] {
+        assert_eq!(received(text, name), [value], "{name}");
+    }
+}
+
+#[test]
+fn reported() {
+    let example = Example::start("reported.conf");
+    example.get("/page", &["Authorization: secret", "Cookie: locale=en; session=secret"]);
+    let activity = &example.sandbox.wait_for_activities(1, SOON)[0];
+    assert!(!activity.to_string().contains("secret"));
+    assert_eq!(activity["socket_ip"], "127.0.0.0");
+    let headers = activity["headers"].as_array().expect("a list");
+    for (name, value) in [("cookie", "locale=en"), ("X-Region", "eu-west")] {
+        let found = |h: &serde_json::Value| {
+            h["name"].as_str().is_some_and(|n| n.eq_ignore_ascii_case(name)) && h["value"] == value
+        };
+        assert!(headers.iter().any(found), "{name} in {headers:?}");
+    }
+}
