@@ -14,7 +14,7 @@ use px_fuzz::in_time;
 use px_fuzz::visit::{NOW, Played, Site, Visit, play, play_misremembered};
 use serde_json::Value;
 
-static SITES: LazyLock<[Site; 4]> = LazyLock::new(Site::all);
+static SITES: LazyLock<[Site; 5]> = LazyLock::new(Site::all);
 
 const GENUINE: &[u8] = br#"{"u":"7f9c24e8-3b12-4fef-91e0-56a2d5a7c1aa","v":"c0ffee00-1d2e-4f30-8a4b-5c6d7e8f9a0b","t":1750000330000,"s":0,"a":"c"}"#;
 

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use px_fuzz::in_time;
 use px_fuzz::visit::{Site, Visit, play};
 
-static SITES: LazyLock<[Site; 4]> = LazyLock::new(Site::all);
+static SITES: LazyLock<[Site; 5]> = LazyLock::new(Site::all);
 
 fuzz_target!(|text: &[u8]| {
     in_time(|| {

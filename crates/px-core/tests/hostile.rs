@@ -26,7 +26,7 @@ use visit::{
 #[test]
 fn any_request_gets_a_decision_and_reports_that_can_be_read() {
     let sites = Site::all();
-    let mut workers = [(); 4].map(|()| Worker::default());
+    let mut workers = [(); 5].map(|()| Worker::default());
     let seeds = seeds();
     let mut chance = Chance(1);
     let mut decided = 0;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use px_core::enforce::{self, Outcome, PageAssets, Step, Worker};
-use px_core::hooks::Hooks;
+use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
 use px_core::policy::{FirstPartyOptions, Options, Policy, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::request::{Header, Request, Tls};
@@ -21,6 +21,8 @@ const PASS_HEADER: &str = "let-me-pass-0123456789";
 
 pub struct Site {
     pub policy: Policy,
+    /// What the operator's expressions say of every request.
+    pub hooks: &'static Hooks<'static>,
     /// Texts that nothing may hold.
     pub secrets: Vec<String>,
     pages: HashMap<(Page, bool, [bool; 3]), String>,
@@ -50,8 +52,15 @@ impl Site {
     }
 
     /// One of each kind.
-    pub fn all() -> [Self; 4] {
-        [Self::plain(), Self::of(with_everything()), Self::of(with_v2()), Self::of(monitored())]
+    pub fn all() -> [Self; 5] {
+        let elsewhere = Self { hooks: &ELSEWHERE, ..Self::of(with_pages_elsewhere()) };
+        [
+            Self::plain(),
+            Self::of(with_everything()),
+            Self::of(with_v2()),
+            Self::of(monitored()),
+            elsewhere,
+        ]
     }
 
     /// A site with these options.
@@ -62,6 +71,7 @@ impl Site {
         secrets.extend(options.filter_by_header.iter().map(|(_, value)| value.clone()));
         Self {
             pages: pages(&options),
+            hooks: &Hooks::NONE,
             policy: Policy::compile(options).expect("valid options"),
             secrets,
         }
@@ -188,6 +198,28 @@ fn with_everything() -> Options {
             xhr_endpoint: "/my-xhr".to_owned(),
             ..Options::default().first_party
         },
+        ..basic()
+    }
+}
+
+/// The operator's page of [`with_pages_elsewhere`].
+const ELSEWHERE: Hooks<'static> = Hooks {
+    custom_block_url: "https://help.example.com/blocked?from=shop",
+    custom_parameters: &[CustomParameter { slot: 7, value: ParameterValue::Text("seven") }],
+    activity_headers: &[("x-region", "eu"), ("x-none", "")],
+    ..Hooks::NONE
+};
+
+/// Redirects blocked visitors, and keeps addresses and most cookies to itself.
+fn with_pages_elsewhere() -> Options {
+    let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Options {
+        redirect_on_custom_url: true,
+        redirect_to_referer: true,
+        enable_json_response: true,
+        anonymize_ip: true,
+        allowed_cookies: texts(&["a", "session"]),
+        cookie_custom_parameters: texts(&["a", "b"]),
         ..basic()
     }
 }
