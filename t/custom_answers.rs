@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use px_sandbox::{Reply, Sandbox};
 use serde_json::json;
-use support::{BROWSER, Nginx, Origin, Response, SOON, get, protect, request};
+use support::h2::H2;
+use support::{BROWSER, Connection, Nginx, Origin, Response, SOON, client, get, protect, request};
 
 const UUID: &str = "11111111-2222-4333-8444-555555555555";
 const VID: &str = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
@@ -326,5 +327,91 @@ fn an_inner_level_can_switch_off_what_it_inherits() {
         let response = visit(&nginx, path, &[]);
         assert_eq!(response.status, status, "{path}");
         assert!(response.text().contains(text), "{path}");
+    }
+}
+
+#[test]
+fn a_connection_goes_on_after_a_page_of_the_operators() {
+    let sandbox = blocking("c");
+    for directives in [
+        "px_custom_block_url /blocked.html;",
+        "px_custom_web_block_page_response @ours; location @ours { return 200 ours; }",
+    ] {
+        let nginx = site(&sandbox, directives);
+        let mut connection = Connection::open(nginx.addr());
+        let body = vec![b'x'; 200_000];
+        for _ in 0..3 {
+            connection.send(client::text("POST", "/shop", &[], &body));
+            assert_eq!(connection.receive().status, 403);
+        }
+        // Pipelined, and each in its turn.
+        let two = [
+            client::text("GET", "/shop", &[], b""),
+            client::text("GET", "/blocked.html", &[], b""),
+        ];
+        connection.send(two.concat());
+        assert_eq!(connection.receive().status, 403);
+        let status = connection.receive().status;
+        assert_eq!(status, if directives.contains("url") { 200 } else { 403 });
+    }
+}
+
+#[test]
+fn a_visitor_who_leaves_while_the_page_is_fetched_harms_nobody() {
+    let sandbox = blocking("c");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nginx = site(
+        &sandbox,
+        &format!(
+            "px_custom_block_url /late; location = /late {{ proxy_pass http://{}; }}",
+            silent.local_addr().unwrap()
+        ),
+    );
+    for _ in 0..5 {
+        let mut connection = Connection::open(nginx.addr());
+        connection.send(client::text("GET", "/shop", &[], b""));
+        let _ = silent.accept().expect("the page is asked for");
+        drop(connection);
+    }
+    // The worker is as good as before, and every block is told.
+    assert_eq!(get(nginx.addr(), "/blocked.html", &[]).status, 403);
+    sandbox.wait_for_activities(5, SOON);
+    let log = nginx.quit();
+    assert!(!log.contains("panic"), "{log}");
+}
+
+#[test]
+fn streams_of_one_http2_connection_each_get_the_operators_page() {
+    let sandbox = blocking("c");
+    for directives in [
+        "px_custom_block_url /blocked.html;",
+        "px_custom_web_block_page_response @ours; location @ours { return 200 $px_uuid; }",
+    ] {
+        let nginx = Nginx::builder()
+            .listen("http2")
+            .server(&format!(
+                "{} {directives} location /shop {{ proxy_pass http://127.0.0.1:1; }}",
+                protect(&sandbox)
+            ))
+            .start_with(|dir| {
+                fs::write(dir.join("html/blocked.html"), PAGE).expect("the page can be written");
+            });
+        let mut visitor = H2::open(nginx.addr());
+        let streams: Vec<u32> = (0..20).map(|number| 2 * number + 1).collect();
+        for stream in &streams {
+            let has_body = stream % 4 == 3;
+            let method = if has_body { "POST" } else { "GET" };
+            visitor.request(*stream, method, "/shop", &[("user-agent", BROWSER)], !has_body);
+            if has_body {
+                visitor.data(*stream, &[b'x'; 5000], true);
+            }
+        }
+        for stream in &streams {
+            let answer = visitor.receive(*stream);
+            assert_eq!(answer.status, 403, "{stream}");
+            assert!(String::from_utf8_lossy(&answer.body).contains(UUID), "{stream}");
+        }
+        drop(visitor);
+        nginx.quit();
     }
 }
