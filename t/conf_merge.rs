@@ -111,6 +111,29 @@ fn every_option_reaches_the_innermost_location() {
             json!("x-px-de"),
         ),
         ("px_send_async_activities_enabled off", "px_send_async_activities_enabled", json!(false)),
+        ("px_enable_server_calls on", "px_enable_server_calls", json!(true)),
+        (
+            "px_block_size_exceeded_15k_headers_size on",
+            "px_block_size_exceeded_15k_headers_size",
+            json!(true),
+        ),
+        ("px_allowed_cookies lang plan", "px_allowed_cookies", json!(["lang", "plan"])),
+        ("px_anonymize_ip on", "px_anonymize_ip", json!(true)),
+        ("px_custom_parameters X-A \"\" x-c", "px_custom_parameters", json!(["x-a", "", "x-c"])),
+        ("px_cookie_custom_parameters A", "px_cookie_custom_parameters", json!(["A"])),
+        ("px_redirect_on_custom_url on", "px_redirect_on_custom_url", json!(true)),
+        ("px_redirect_to_referer on", "px_redirect_to_referer", json!(true)),
+        ("px_score_header_enabled on", "px_score_header_enabled", json!(true)),
+        ("px_score_header_name X-S", "px_score_header_name", json!("x-s")),
+        ("px_upstream_score_header_name X-U", "px_upstream_score_header_name", json!("x-u")),
+        ("px_identifier_header_name X-I", "px_identifier_header_name", json!("x-i")),
+        ("px_add_block_result_header on", "px_add_block_result_header", json!(true)),
+        ("px_cors_support_enabled on", "px_cors_support_enabled", json!(true)),
+        (
+            "px_cors_preflight_request_filter_enabled on",
+            "px_cors_preflight_request_filter_enabled",
+            json!(true),
+        ),
     ];
     let app = sandbox.app();
     let http: String = options.iter().map(|(line, ..)| format!("{line};\n")).collect();
