@@ -567,7 +567,6 @@ pub(crate) unsafe fn report_failure(r: *mut ngx_http_request_t, verdict: &Verdic
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     let Some(shared) = main.shared.get() else { return };
-    shared.risk_failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let Some(held_back) = shared.risk_log.admit(clock::now_ms()) else { return };
     let what = match &verdict.s2s_error {
         Some(error) => {
