@@ -3,6 +3,8 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use px_sandbox::{Behaviour, Endpoint, Sandbox};
 use serde_json::{Value, json};
@@ -379,6 +381,70 @@ fn a_backend_that_is_down_is_logged_once() {
     );
     wait_until("all are lost", || status(&nginx)["activities"]["lost"] == 30);
     assert_eq!(nginx.error_log().matches("px: activities could not").count(), 1);
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
+}
+
+/// Words that begin with `px_`.
+fn words(text: &str) -> BTreeSet<&str> {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("px_"))
+        .collect()
+}
+
+/// What stands under the name `expr` anywhere in a dashboard.
+fn expressions<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get("expr").and_then(Value::as_str));
+            members.values().for_each(|member| expressions(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn dashboard_alerts_and_document_speak_of_the_metrics_there_are() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = site(&sandbox, &origin, "");
+    let metrics = metrics(&nginx);
+    let names = metrics.names();
+
+    let dashboard: Value =
+        serde_json::from_str(&read("nginx/monitoring/grafana-dashboard.json")).expect("JSON");
+    let mut queries = Vec::new();
+    expressions(&dashboard, &mut queries);
+    let shown: BTreeSet<&str> = queries.iter().flat_map(|query| words(query)).collect();
+    assert_eq!(shown.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "dashboard");
+    let alerts = read("nginx/monitoring/alerts.yml");
+    let expressions: String = alerts.lines().filter(|line| !line.trim().starts_with('#')).collect();
+    let watched = words(&expressions);
+    assert!(watched.len() > 8, "{watched:?}");
+    assert_eq!(watched.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "alerts");
+
+    // Every metric is shown, and explained.
+    let document = read("docs/monitoring.md");
+    for (name, family) in &metrics.families {
+        let of = |shown: &&str| *shown == name || *shown == format!("{name}_bucket");
+        assert!(shown.iter().any(of), "{name} is not in the dashboard");
+        assert!(document.contains(&format!("| `{name}` | {} |", family.kind)), "{name}");
+    }
+    for word in words(&document) {
+        let row = document.contains(&format!("| `{word}` |"));
+        assert!(!row || metrics.families.contains_key(word), "{word} is explained only");
+    }
+
+    // Importable: panels have numbers of their own, and nobody's data source.
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let ids: BTreeSet<i64> = panels.iter().filter_map(|panel| panel["id"].as_i64()).collect();
+    assert_eq!(ids.len(), panels.len());
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
+    }
 }
 
 #[test]
