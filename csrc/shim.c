@@ -79,11 +79,14 @@ typedef struct {
 const px_field_t  px_fields[] = {
     px_field(ngx_http_request_t, connection),
     px_field(ngx_http_request_t, ctx),
+    px_field(ngx_http_request_t, loc_conf),
     px_field(ngx_http_request_t, upstream),
     px_field(ngx_http_request_t, pool),
     px_field(ngx_http_request_t, headers_in),
     px_field(ngx_http_request_t, headers_out),
     px_field(ngx_http_request_t, request_body),
+    px_field(ngx_http_request_t, method),
+    px_field(ngx_http_request_t, args),
     px_field(ngx_http_request_t, unparsed_uri),
     px_field(ngx_http_request_t, request_line),
     px_field(ngx_http_request_t, err_status),
@@ -99,6 +102,7 @@ const px_field_t  px_fields[] = {
     px_field(ngx_http_core_loc_conf_t, name),
     px_field(ngx_http_core_loc_conf_t, loc_conf),
     px_field(ngx_http_core_loc_conf_t, locations),
+    px_field(ngx_http_core_loc_conf_t, handler),
     px_field(ngx_http_upstream_conf_t, temp_path),
     { NULL, 0 }
 };

@@ -102,13 +102,13 @@ fn misread_field() -> Option<String> {
         };
     }
     let ours = ours! {
-        ngx_http_request_t . connection, ctx, upstream, pool, headers_in, headers_out,
-            request_body, unparsed_uri, request_line,
+        ngx_http_request_t . connection, ctx, loc_conf, upstream, pool, headers_in, headers_out,
+            request_body, method, args, unparsed_uri, request_line,
             err_status, main, post_subrequest, content_handler, variables, cleanup;
         ngx_http_upstream_t . peer;
         ngx_http_upstream_t . length;
         ngx_connection_t . log, addr_text;
-        ngx_http_core_loc_conf_t . name, loc_conf, locations;
+        ngx_http_core_loc_conf_t . name, loc_conf, locations, handler;
         ngx_http_upstream_conf_t . temp_path;
     };
     let mut field = (&raw const px_fields).cast::<Field>();

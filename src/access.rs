@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_int_t, ngx_uint_t};
 use px_core::breaker::{Breaker, Change};
+use px_core::counters::{App, End};
 use px_core::enforce::{self, Action, OriginResponse, Outcome, Pending, Step, Verdict};
 use px_core::hooks::Hooks;
 use px_core::reason::PassReason;
@@ -16,7 +17,6 @@ use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::Handler;
 use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
-use crate::shared_zone::Shared;
 use crate::{activities, block, clock, named_location, origin, request, risk_api, side_request};
 
 /// Statuses from here on make nginx look for an `error_page`.
@@ -107,6 +107,12 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
         None => enforce::begin(&view, policy, &mut worker.enforcer, &mut NoMemory, now),
     });
     let Some(step) = step else { return DECLINED };
+    if let Some(tally) = main.with_worker(|worker| worker.enforcer.derivations.take_tally()) {
+        count(main, &enforcement, |app| app.tokens(tally));
+    }
+    if let Some(end) = End::at_first_look(&step) {
+        count(main, &enforcement, |app| app.request(end));
+    }
     // SAFETY: the context of this live request.
     let known = unsafe { &mut *ctx };
     known.token_lookup = lookup;
@@ -114,7 +120,6 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
         Step::Inactive => DECLINED,
         Step::Filtered(reason) => {
             known.filter_reason = Some(reason);
-            count(main, |shared| &shared.filtered);
             DECLINED
         }
         Step::Preflight | Step::FirstParty(_) => DECLINED,
@@ -143,13 +148,15 @@ unsafe fn ask(
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     // SAFETY: the context of this live request, borrowed for this statement.
-    let breaker = breaker(main, unsafe { &(*ctx).enforcement });
+    let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
+    let breaker = breaker(main, &enforcement);
     if breaker.is_some_and(|breaker| !breaker.admits(clock::now_ms())) {
+        count(main, &enforcement, App::call_not_made);
         let outcome = Outcome::NotMade { cause: "the circuit breaker of the Risk API is open" };
         // SAFETY: as the caller's.
         return unsafe { conclude(r, ctx, *pending, outcome) };
     }
-    count(main, |shared| &shared.risk_calls);
+    count(main, &enforcement, App::call);
     // SAFETY: live request and its context.
     match unsafe { risk_api::start(r, ctx, pending) } {
         Ok(()) => AGAIN,
@@ -174,6 +181,11 @@ unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
         unsafe { (*ctx).stage = Stage::Settled };
         return DECLINED;
     };
+    let took = clock::now_ms().saturating_sub(pending.asked());
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
+    // SAFETY: the context of this live request, borrowed for this statement.
+    count(main, unsafe { &(*ctx).enforcement }, |app| app.call_ended(took));
     // SAFETY: as the caller's.
     unsafe { conclude(r, ctx, *pending, ending.outcome()) }
 }
@@ -199,6 +211,7 @@ unsafe fn conclude(
         let main = unsafe { MainConf::of_request(r) };
         note_health(main, &enforcement, failed, now);
         if failed {
+            count(main, &enforcement, |app| app.call_failed(&verdict));
             // SAFETY: live request.
             unsafe { risk_api::report_failure(r, &verdict, enforcement.severity) };
         }
@@ -240,15 +253,13 @@ fn note_health(main: &MainConf, enforcement: &Enforcement, failed: bool, now: u6
 unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'static>) -> ngx_int_t {
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
-    count(main, |shared| match verdict.action {
-        Action::Pass => &shared.passed,
-        Action::SimulatedBlock => &shared.simulated_blocks,
-        Action::Block => &shared.blocked,
-    });
     // SAFETY: the context of this live request, borrowed until it is blocked or the handler.
     let known = unsafe { &mut *ctx };
     known.stage = Stage::Settled;
     let enforcement = Rc::clone(&known.enforcement);
+    if let Some(end) = End::of(&verdict) {
+        count(main, &enforcement, |app| app.request(end));
+    }
     let verdict = &*known.verdict.insert(verdict);
     // SAFETY: live request.
     unsafe { log_verdict(r, verdict, &enforcement) };
@@ -320,8 +331,9 @@ fn is_sampled(request_id: &str, one_in: u32) -> bool {
     number.unwrap_or_default() % one_in.max(1) == 0
 }
 
-fn count(main: &MainConf, counter: impl FnOnce(&Shared) -> &std::sync::atomic::AtomicU64) {
+/// Counts something under the application's id.
+fn count(main: &MainConf, enforcement: &Enforcement, add: impl FnOnce(&App)) {
     if let Some(shared) = main.shared.get() {
-        counter(shared).fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        add(shared.app(enforcement.app_place.get()));
     }
 }

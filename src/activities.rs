@@ -16,6 +16,7 @@ use crate::ctx::Ctx;
 use crate::ffi::{self, OK};
 use crate::log::{self, ERR, NOTICE, WARN};
 use crate::sender::{Destination, Job, Kind, Level, Sender, Tally};
+use crate::shared_zone::Shared;
 
 /// A batch is full when its body has this size, whatever its count.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -164,6 +165,9 @@ impl Reporter {
             handed_over: 0,
             has_spool,
         };
+        if let Some(place) = main.shared.get().and_then(Shared::worker) {
+            place.enter();
+        }
         if has_spool {
             reporter.arm(TALLY_INTERVAL_MS);
         }
@@ -219,6 +223,7 @@ impl Reporter {
             Ok(()) => self.handed_over += count,
             Err(lost) => count_lost(main, lost, "the queue of the sender thread is full"),
         }
+        self.show_queue(main);
         self.arm(TALLY_INTERVAL_MS);
     }
 
@@ -277,6 +282,7 @@ impl Reporter {
         if failed + discarded != 0 {
             count_lost(main, failed + discarded, &tally.last_error());
         }
+        self.show_queue(main);
         for line in tally.take_lines() {
             let level = match line.level {
                 Level::Outage if shared.spool_log.admit(clock::now_ms()).is_none() => continue,
@@ -293,6 +299,13 @@ impl Reporter {
         self.handed_over.saturating_sub(self.seen.sent + self.seen.failed + self.seen.spooled)
     }
 
+    /// Lets everybody see how much waits here.
+    fn show_queue(&self, main: &MainConf) {
+        if let Some(place) = main.shared.get().and_then(Shared::worker) {
+            place.set_queued(self.in_memory());
+        }
+    }
+
     /// Flushes everything and ends the thread, waiting for at most `limit`.
     pub(crate) fn close(mut self, main: &MainConf, limit: std::time::Duration) {
         if self.timer.timer_set() != 0 {
@@ -304,11 +317,19 @@ impl Reporter {
             // SAFETY: armed by the flush.
             unsafe { ngx_del_timer(&raw mut *self.timer) };
         }
-        let Some(sender) = self.sender.take() else { return };
-        let tally = sender.close(limit);
-        self.read_tally(main, &tally);
-        if self.in_memory() != 0 {
-            count_lost(main, self.in_memory(), "the worker ended before the collector answered");
+        if let Some(sender) = self.sender.take() {
+            let tally = sender.close(limit);
+            self.read_tally(main, &tally);
+            if self.in_memory() != 0 {
+                count_lost(
+                    main,
+                    self.in_memory(),
+                    "the worker ended before the collector answered",
+                );
+            }
+        }
+        if let Some(place) = main.shared.get().and_then(Shared::worker) {
+            place.leave();
         }
     }
 }

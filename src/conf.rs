@@ -1,6 +1,6 @@
 //! Configuration of the module at nginx's levels: created, merged, compiled once per location.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::{c_char, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +12,10 @@ use nginx_sys::{
 };
 use px_core::base_url::BaseUrl;
 use px_core::breaker::Limits;
+use px_core::metrics::Format;
 use px_core::policy::Policy;
 
+use crate::app_places;
 use crate::complex_value::ComplexValue;
 use crate::ffi;
 use crate::hooks::{Expressions, Handler, Target};
@@ -49,6 +51,8 @@ pub(crate) struct LocConf {
     place: Option<Place>,
     /// What requests are judged by; `None` where the module can never be active.
     pub(crate) enforcement: Option<Rc<Enforcement>>,
+    /// `px_status` stands here: this location answers with the counters.
+    pub(crate) status: Option<Format>,
     /// What a level that sets nothing of its own inherits, compiled once for all of them.
     as_inherited: OnceCell<Option<Rc<Enforcement>>>,
 }
@@ -56,6 +60,8 @@ pub(crate) struct LocConf {
 /// Everything that requests of one location need, compiled at configuration time.
 pub(crate) struct Enforcement {
     pub(crate) policy: Policy,
+    /// Where the application's counters are; set when the configuration is put to use.
+    pub(crate) app_place: Cell<usize>,
     pub(crate) assets: Assets,
     /// `None` where there is nothing to evaluate.
     pub(crate) expressions: Option<Expressions>,
@@ -198,6 +204,14 @@ impl LocConf {
         main: &mut MainConf,
         server: *const ngx_http_core_srv_conf_t,
     ) -> Result<(), String> {
+        // Taken out, because locations inside of this one are ordinary ones again.
+        self.status = self.values.status.take();
+        if self.status.is_some() {
+            // Whoever asks for the status is not a visitor: never enforced.
+            self.values.inherit(&outer.values);
+            self.place.clone_from(&outer.place);
+            return Ok(());
+        }
         if self.values.is_empty() {
             self.values.clone_from(&outer.values);
             self.place.clone_from(&outer.place);
@@ -315,6 +329,7 @@ impl LocConf {
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let enforcement = Rc::new(Enforcement {
             policy,
+            app_place: Cell::new(app_places::OTHER),
             assets: Assets {
                 custom_logo: values.custom_logo,
                 css_ref: values.css_ref,
@@ -551,10 +566,20 @@ pub(crate) unsafe fn main_conf_of_cycle(cycle: *mut ngx_cycle_t) -> *mut MainCon
 ///
 /// `r` must be a live request; the result lives as long as its cycle, which outlives the request.
 pub(crate) unsafe fn enforcement<'r>(r: *mut ngx_http_request_t) -> Option<&'r Rc<Enforcement>> {
+    // SAFETY: as the caller's.
+    unsafe { of_location(r) }?.enforcement.as_ref()
+}
+
+/// Our configuration of the location `r` is in.
+///
+/// # Safety
+///
+/// As for [`enforcement`].
+pub(crate) unsafe fn of_location<'r>(r: *mut ngx_http_request_t) -> Option<&'r LocConf> {
     // SAFETY: the caller vouches for the request.
     let confs = unsafe { (*r).loc_conf };
     // SAFETY: an array of location configurations.
     let conf = unsafe { ffi::module_entry::<LocConf>(confs, &raw const crate::ngx_http_px_module) };
     // SAFETY: null in locations that other modules assembled without us, else our own object.
-    unsafe { conf.as_ref() }?.enforcement.as_ref()
+    unsafe { conf.as_ref() }
 }

@@ -9,9 +9,9 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use nginx_sys::{
-    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_TAKE1, NGX_CONF_TAKE2, NGX_CONF_TAKE12,
-    NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF,
-    NGX_HTTP_UPS_CONF, ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t,
+    NGX_CONF_1MORE, NGX_CONF_FLAG, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_CONF_TAKE2,
+    NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
+    NGX_HTTP_SRV_CONF, NGX_HTTP_UPS_CONF, ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
 use px_core::custom_parameters::REQUEST_SLOTS;
 use px_core::filter::Network;
@@ -25,11 +25,12 @@ use crate::log::{self, EMERG, Severity};
 use crate::values::Values;
 use args::{Args, cookie_name, extension, header_name, http_method};
 
-/// `http`, `server` and `location`, as every `px_*` directive; the argument count is added.
+/// `http`, `server` and `location`, as nearly every `px_*` directive; the argument count is added.
 const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
 /// One argument. Flags are taken as text, because more words than `on` and `off` are accepted.
 const ONE: ngx_uint_t = NGX_CONF_TAKE1 as ngx_uint_t;
 const TWO: ngx_uint_t = NGX_CONF_TAKE2 as ngx_uint_t;
+const NONE_OR_ONE: ngx_uint_t = (NGX_CONF_NOARGS | NGX_CONF_TAKE1) as ngx_uint_t;
 const ONE_OR_TWO: ngx_uint_t = NGX_CONF_TAKE12 as ngx_uint_t;
 const MANY: ngx_uint_t = NGX_CONF_1MORE as ngx_uint_t;
 const _: () = assert!(NGX_CONF_FLAG as ngx_uint_t & HSL == 0);
@@ -38,6 +39,7 @@ const _: () = assert!(NGX_CONF_FLAG as ngx_uint_t & HSL == 0);
 pub(crate) struct Directive {
     /// With its terminating null: nginx compares names as C strings.
     pub(crate) name: &'static CStr,
+    contexts: ngx_uint_t,
     args: ngx_uint_t,
     set: fn(&mut Values, &Args<'_>) -> Result<(), Refusal>,
 }
@@ -47,12 +49,19 @@ const fn row(
     args: ngx_uint_t,
     set: fn(&mut Values, &Args<'_>) -> Result<(), Refusal>,
 ) -> Directive {
-    Directive { name, args, set }
+    Directive { name, contexts: HSL, args, set }
+}
+
+impl Directive {
+    const fn in_locations_only(mut self) -> Self {
+        self.contexts = NGX_HTTP_LOC_CONF as ngx_uint_t;
+        self
+    }
 }
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 150] = [
+pub(crate) static DIRECTIVES: [Directive; 151] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -220,6 +229,9 @@ pub(crate) static DIRECTIVES: [Directive; 150] = [
     row(c"px_user_agent_max_length", ONE, |v, a| once(&mut v.user_agent_max_length, a.number(1, 65_536)? as usize)),
     row(c"px_token_cache", ONE, |v, a| once(&mut v.token_cache, a.token_cache()?)),
     row(c"px_forged_cookie_budget", ONE, |v, a| once(&mut v.forged_cookie_budget, a.number(0, 100_000)?)),
+
+    // Monitoring
+    row(c"px_status", NONE_OR_ONE, |v, a| once(&mut v.status, a.status()?)).in_locations_only(),
 ];
 
 /// The name of the directive that stands only in the module's own upstream blocks.
@@ -232,7 +244,7 @@ pub(crate) static mut COMMANDS: [ngx_command_t; DIRECTIVES.len() + 2] = {
     while i < DIRECTIVES.len() {
         commands[i] = ngx_command_t {
             name: c_str_of(DIRECTIVES[i].name),
-            type_: HSL | DIRECTIVES[i].args,
+            type_: DIRECTIVES[i].contexts | DIRECTIVES[i].args,
             set: Some(set),
             conf: NGX_HTTP_LOC_CONF_OFFSET,
             offset: 0,

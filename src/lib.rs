@@ -7,11 +7,12 @@
 //! asks it in the location that `risk_location` made, through the upstream block that `upstream`
 //! injected; `access` acts on the verdict (`respond`, `origin`); `filters` sets `_pxhd`; `activities`
 //! reports, through `sender`, whose `poster` talks to the collector while `spool` keeps what cannot
-//! be delivered.
+//! be delivered. What all of them count, `status` shows.
 
 mod abi_guard;
 mod access;
 mod activities;
+mod app_places;
 mod backend;
 mod block;
 mod builtin_conf;
@@ -38,6 +39,7 @@ mod sender;
 mod shared_zone;
 mod side_request;
 mod spool;
+mod status;
 mod thread;
 mod token_cache;
 mod upstream;
@@ -98,6 +100,7 @@ pub static mut ngx_http_px_module: ngx_module_t = ngx_module_t {
     ctx: (&raw mut MODULE_CTX).cast(),
     commands: (&raw mut directives::COMMANDS).cast(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
+    init_module: Some(shared_zone::init_module),
     init_process: Some(worker::init_process),
     exit_process: Some(worker::exit_process),
     ..ngx_module_t::default()

@@ -61,7 +61,7 @@ pub(crate) unsafe fn send(r: *mut ngx_http_request_t, answer: &Answer) {
 /// # Safety
 ///
 /// As [`send`].
-unsafe fn send_answer(r: *mut ngx_http_request_t, answer: &Answer) -> ngx_int_t {
+pub(crate) unsafe fn send_answer(r: *mut ngx_http_request_t, answer: &Answer) -> ngx_int_t {
     // SAFETY: live request.
     let pool = unsafe { (*r).pool };
     // SAFETY: live pool; zero is valid for these C structs.

@@ -581,7 +581,6 @@ pub(crate) unsafe fn report_failure(
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     let Some(shared) = main.shared.get() else { return };
-    shared.risk_failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     if severity == Severity::None {
         return;
     }

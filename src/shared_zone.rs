@@ -5,26 +5,28 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
-    ngx_conf_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
+    NGX_MAX_PROCESSES, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_process_slot, ngx_shared_memory_add,
+    ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
 };
 
 use px_core::breaker::Breaker;
+use px_core::counters::App;
 
+use crate::app_places::AppPlaces;
 use crate::ffi::{self, ERROR, OK};
+use crate::{clock, conf};
 
-const SIZE: usize = 64 * 1024;
+const SIZE: usize = 128 * 1024;
 /// A line about a failing backend is written at most this often, by all workers together.
 const QUIET_MS: u64 = 60_000;
 
 /// What lies in shared memory. All zero at first.
 #[repr(C)]
 pub(crate) struct Shared {
-    pub(crate) passed: AtomicU64,
-    pub(crate) blocked: AtomicU64,
-    pub(crate) simulated_blocks: AtomicU64,
-    pub(crate) filtered: AtomicU64,
-    pub(crate) risk_calls: AtomicU64,
-    pub(crate) risk_failures: AtomicU64,
+    /// Ms since the epoch.
+    pub(crate) started: AtomicU64,
+    /// Configurations that were put to use.
+    pub(crate) configurations: AtomicU64,
     pub(crate) activities_offered: AtomicU64,
     pub(crate) activities_sent: AtomicU64,
     pub(crate) activities_lost: AtomicU64,
@@ -34,7 +36,48 @@ pub(crate) struct Shared {
     pub(crate) risk_log: Limit,
     pub(crate) activities_log: Limit,
     pub(crate) spool_log: Limit,
+    pub(crate) apps: AppPlaces,
     breakers: [BackendBreaker; BREAKERS],
+    workers: [WorkerPlace; NGX_MAX_PROCESSES as usize],
+}
+
+/// What one worker alone writes. Its place is that of its process in the master's table, where a
+/// worker that replaces a dead one comes to stand.
+#[repr(C)]
+pub(crate) struct WorkerPlace {
+    /// Process id; 0 while nobody is there.
+    pid: AtomicU64,
+    /// Activities that wait in its memory.
+    queued: AtomicU64,
+}
+
+impl WorkerPlace {
+    /// A worker begins, whatever its predecessor left here.
+    pub(crate) fn enter(&self) {
+        self.queued.store(0, Ordering::Relaxed);
+        self.pid.store(std::process::id().into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.pid.store(0, Ordering::Relaxed);
+        self.queued.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_queued(&self, activities: u64) {
+        self.queued.store(activities, Ordering::Relaxed);
+    }
+
+    /// Whether a worker is there and lives. Who was killed could not leave.
+    fn is_alive(&self) -> bool {
+        let pid = libc::pid_t::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or_default();
+        // SAFETY: signal 0 reaches nobody: it asks whether the process is there.
+        pid != 0 && (unsafe { libc::kill(pid, 0) } == 0 || is_somebody_elses())
+    }
+}
+
+/// Whether the last `kill` failed because the process, which is there, is another user's.
+fn is_somebody_elses() -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
 }
 
 /// Backends that can have a circuit breaker; further ones are always called.
@@ -49,6 +92,25 @@ struct BackendBreaker {
 }
 
 impl Shared {
+    /// The counters of the application at `place`.
+    pub(crate) fn app(&self, place: usize) -> &App {
+        self.apps.at(place)
+    }
+
+    /// The place of this worker.
+    pub(crate) fn worker(&self) -> Option<&WorkerPlace> {
+        // SAFETY: nginx sets it before it calls init_process; 0 where there is one process only.
+        let slot = unsafe { ngx_process_slot };
+        self.workers.get(usize::try_from(slot).ok()?)
+    }
+
+    /// Activities that wait in the memory of workers that live.
+    pub(crate) fn queued(&self) -> u64 {
+        let waiting = |worker: &&WorkerPlace| worker.queued.load(Ordering::Relaxed) != 0;
+        let living = self.workers.iter().filter(waiting).filter(|worker| worker.is_alive());
+        living.map(|worker| worker.queued.load(Ordering::Relaxed)).sum()
+    }
+
     /// The circuit breaker of the backend `id`, shared by all workers.
     pub(crate) fn breaker(&self, id: u64) -> Option<&Breaker> {
         self.breakers.iter().find_map(|place| {
@@ -109,9 +171,13 @@ impl SharedZone {
     ///
     /// `cf` must be the configuration state nginx passed to the calling callback.
     pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let mut name = ffi::str_of("px_shared_3");
+        let name = format!("px_shared_4.{}", size_of::<Shared>());
+        // SAFETY: `cf` is live.
+        let pool = unsafe { (*cf).pool };
+        // SAFETY: the configuration pool is live.
+        let mut name = unsafe { ffi::copy_to_pool(pool, name.as_bytes()) }.ok_or(())?;
         let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
-        // SAFETY: all pointers are live; the name is static.
+        // SAFETY: all pointers are live; the name lives in the cycle's pool.
         let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, SIZE, tag) };
         // SAFETY: null or the zone just added.
         let found = unsafe { zone.as_mut() }.ok_or(())?;
@@ -155,6 +221,31 @@ unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> 
             // SAFETY: as above.
             unsafe { (*pool).data = shared };
             zone.data = shared;
+            // SAFETY: just allocated, and all zero is valid for it.
+            let fresh = unsafe { &*shared.cast::<Shared>() };
+            fresh.started.store(clock::now_ms(), Ordering::Relaxed);
+            OK
+        },
+    )
+}
+
+/// A configuration is about to be used: gives each application its counters. In the master, before
+/// it makes workers, so that they have only to count.
+pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
+    ffi::guard(
+        "init_module",
+        || OK,
+        || {
+            // SAFETY: nginx passes the cycle it has just configured.
+            let main = unsafe { conf::main_conf_of_cycle(cycle) };
+            // SAFETY: null or this cycle's configuration.
+            let Some(main) = (unsafe { main.as_ref() }) else { return OK };
+            let Some(shared) = main.shared.get() else { return OK };
+            shared.configurations.fetch_add(1, Ordering::Relaxed);
+            for enforcement in &main.enforcements {
+                let id = &enforcement.policy.options().app_id;
+                enforcement.app_place.set(shared.apps.place_of(id));
+            }
             OK
         },
     )

@@ -14,6 +14,7 @@ use nginx_sys::{
     ngx_conf_t, ngx_http_request_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t,
     ngx_shmtx_trylock, ngx_shmtx_unlock, ngx_slab_alloc, ngx_slab_pool_t,
 };
+use px_core::metrics;
 use px_core::token_cache::{Header, Link, SLOT_BYTES, Slot, Table};
 use px_core::token_memory::{Key, TokenMemory};
 
@@ -82,8 +83,8 @@ pub(crate) struct Shared {
     seed: u64,
     bucket_count: usize,
     slot_count: usize,
-    pub(crate) hits: AtomicU64,
-    pub(crate) misses: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
     header: Header,
 }
 
@@ -112,6 +113,20 @@ impl TokenCache {
     /// The cache as one request uses it.
     pub(crate) fn for_request(&self, r: *mut ngx_http_request_t) -> RequestCache<'_> {
         RequestCache { zone: self.0, r, lookup: None, _cache: PhantomData }
+    }
+
+    /// What has become of it, for the status page. `None` before the zone is made.
+    pub(crate) fn snapshot<'n>(&self, zone: &'n str) -> Option<metrics::TokenCache<'n>> {
+        // No request is asked for anything but its pool, and that only where an entry is found.
+        let cache = self.for_request(ptr::null_mut());
+        let shared = cache.shared()?;
+        Some(metrics::TokenCache {
+            zone,
+            hits: shared.hits.load(Ordering::Relaxed),
+            misses: shared.misses.load(Ordering::Relaxed),
+            capacity: shared.slot_count as u64,
+            entries: cache.locked(|table| table.len() as u64),
+        })
     }
 }
 

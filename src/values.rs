@@ -5,6 +5,7 @@
 
 use px_core::base_url::BaseUrl;
 use px_core::filter::Network;
+use px_core::metrics::Format;
 use px_core::policy::{Options, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
@@ -177,6 +178,9 @@ values! {
     ssl_verify: bool,
     ssl_verify_depth: u32,
     ssl_trusted_certificate: String,
+
+    /// Of one location; never inherited, because merging takes it out.
+    status: Format,
 }
 
 /// Copies fields that have the same name and type here and in the core's options.

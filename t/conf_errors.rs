@@ -55,6 +55,10 @@ const FLAG: &[(&str, &str)] = &[
     invalid!("yes", "it must be \"on\" or \"off\""),
     ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"on\" or \"off\""),
 ];
+const STATUS: &[(&str, &str)] = &[
+    invalid!("xml", "it must be \"json\" or \"prometheus\""),
+    ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"json\" or \"prometheus\""),
+];
 const APP_ID: &[(&str, &str)] = &[
     invalid!("abcd1234", "it must be the application id, \"PX\" followed by letters and digits"),
     invalid!("PX", "it must be the application id, \"PX\" followed by letters and digits"),
@@ -331,7 +335,21 @@ const ROWS: &[Row] = &[
     row("px_user_agent_max_length", IsDuplicate, "1024", number!("1", "65536", "0", "65537"), ""),
     row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
     row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
+
+    row("px_status", IsDuplicate, "prometheus", STATUS, "json prometheus"),
 ];
+
+/// Directives that stand in locations only.
+const IN_LOCATIONS: &[&str] = &["px_status"];
+
+/// Lines of a directive where it may stand, the first of them in the same line of the file.
+fn at_its_place(name: &str, lines: &str) -> String {
+    if IN_LOCATIONS.contains(&name) {
+        format!("server {{ location / {{ {lines}\n}} }}")
+    } else {
+        lines.to_owned()
+    }
+}
 
 /// Other names of a directive, which share its storage.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -494,7 +512,7 @@ fn is_synonym(name: &str) -> bool {
 /// A good line for every directive but those that `skip`.
 fn good_lines(files: &Files, skip: impl Fn(&str) -> bool) -> String {
     let secret = files.secret("secret", "one\n");
-    let rows = ROWS.iter().filter(|row| !skip(row.name));
+    let rows = ROWS.iter().filter(|row| !skip(row.name) && !IN_LOCATIONS.contains(&row.name));
     rows.map(|row| format!("{} {};\n", row.name, row.good))
         .collect::<String>()
         .replace("SECRET_FILE", &secret)
@@ -527,7 +545,8 @@ fn good_values_are_accepted_in_http_server_and_location() {
 fn wrong_values_are_refused_with_the_whole_story() {
     for_each(ROWS, |row| {
         for (arguments, expected) in row.bad {
-            let conf = format!("# a comment\n{} {arguments};\n", row.name);
+            let lines = at_its_place(row.name, &format!("{} {arguments};\n", row.name));
+            let conf = format!("# a comment\n{lines}");
             // nginx looks variables up when it has read everything, and no longer knows where.
             let place = if row.bad == COMPLEX { "" } else { " in px.conf:2" };
             assert_refused(&conf, &(expected.replace("{}", row.name) + place));
@@ -539,7 +558,7 @@ fn wrong_values_are_refused_with_the_whole_story() {
 fn a_wrong_number_of_arguments_is_refused() {
     for_each(ROWS, |row| {
         assert_refused(
-            &format!("{} {};", row.name, row.arity),
+            &at_its_place(row.name, &format!("{} {};", row.name, row.arity)),
             &format!("invalid number of arguments in \"{}\" directive in px.conf:1", row.name),
         );
     });
@@ -572,7 +591,7 @@ fn a_scalar_may_stand_once_and_a_list_often() {
             .good
             .replace("SECRET_FILE", &secret)
             .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt");
-        let conf = format!("{0} {good};\n{0} {good};\n", row.name);
+        let conf = at_its_place(row.name, &format!("{0} {good};\n{0} {good};\n", row.name));
         match row.twice {
             IsDuplicate => {
                 assert_refused(
@@ -638,6 +657,15 @@ fn directives_stand_in_http_server_and_location_only() {
             format!("server {{\nlocation / {{ if ($arg_a) {{\n{name} {}; }} }} }}", row.good);
         assert_refused(&conf, &format!("\"{name}\" directive is not allowed here in px.conf:3"));
     });
+    for name in IN_LOCATIONS {
+        for conf in [format!("\n{name};"), format!("server {{\n{name}; }}")] {
+            let expected = format!("\"{name}\" directive is not allowed here in px.conf:2");
+            assert_refused(&conf, &expected);
+        }
+        assert_accepted(&format!(
+            "server {{ location / {{ {name}; location /in {{ {name}; }} }} }}"
+        ));
+    }
     for (main, expected) in [
         ("px_enabled on;", "[emerg] \"px_enabled\" directive is not allowed here in nginx.conf:6"),
         ("px_appid PXa;", "[emerg] unknown directive \"px_appid\" in nginx.conf:6"),

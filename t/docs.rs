@@ -26,8 +26,9 @@ fn read(path: &str) -> String {
 #[derive(Debug)]
 struct Row {
     name: String,
-    /// `ONE`, `ONE_OR_TWO` or `MANY`.
+    /// `NONE_OR_ONE`, `ONE`, `ONE_OR_TWO` or `MANY`.
     args: String,
+    context: &'static str,
     /// The field it sets.
     field: String,
     is_list: bool,
@@ -46,6 +47,11 @@ fn rows() -> Vec<Row> {
             Row {
                 name: name.to_owned(),
                 args: args.to_owned(),
+                context: if row.ends_with(".in_locations_only(),") {
+                    "location"
+                } else {
+                    "http, server, location"
+                },
                 field: field.to_owned(),
                 is_list: setter == "append",
             }
@@ -129,6 +135,7 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
         })
         .collect();
     match counts.into_iter().collect::<Vec<_>>().as_slice() {
+        [0, 1] => "NONE_OR_ONE",
         [1] => "ONE",
         [1, 2] => "ONE_OR_TWO",
         [1000] => "MANY",
@@ -154,18 +161,19 @@ fn every_directive_is_documented_as_it_is() {
         let row = row_of(name);
         assert_eq!(arity(name, &entry.syntax), row.args, "{name}");
         assert_eq!(entry.is_list, row.is_list, "{name}");
-        assert_eq!(entry.context, "http, server, location", "{name}");
+        assert_eq!(entry.context, row.context, "{name}");
         for synonym in &entry.synonyms {
             let synonym = row_of(synonym);
             assert_eq!((&synonym.field, &synonym.args), (&row.field, &row.args), "{name}");
         }
     }
-    // All of them stand at the three levels.
+    // All others stand at the three levels.
     let source = read("src/directives.rs");
     assert!(source.contains(
         "const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF)"
     ));
-    assert!(source.contains("type_: HSL | DIRECTIVES[i].args"));
+    assert!(source.contains("Directive { name, contexts: HSL, args, set }"));
+    assert!(source.contains("type_: DIRECTIVES[i].contexts | DIRECTIVES[i].args"));
 }
 
 #[test]
@@ -177,9 +185,11 @@ fn links_of_the_documents_lead_somewhere() {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "nginx/README.md",
+        "nginx/monitoring/README.md",
         "docs/architecture.md",
         "docs/decisions.md",
         "docs/directives.md",
+        "docs/monitoring.md",
         "docs/troubleshooting.md",
         "docs/variables.md",
     ];
@@ -461,7 +471,7 @@ fn every_sample_works() {
 #[test]
 fn every_example_of_the_reference_works() {
     let mut seen = 0;
-    for document in ["docs/directives.md", "docs/variables.md"] {
+    for document in ["docs/directives.md", "docs/monitoring.md", "docs/variables.md"] {
         for block in nginx_blocks(document) {
             // An example that has a location belongs into a server.
             let text = if block.contains("location ") {

@@ -35,8 +35,11 @@ const VARIABLES: &[(&str, Option<&str>)] = &[
     ("px_token_cache", None),
 ];
 
+/// A variable as it follows from a line of the others.
+type Told = fn(&Value) -> &str;
+
 /// Further variables, in the words of other enforcers, and what each must be beside the others.
-const DERIVED: [(&str, fn(&Value) -> &str); 8] = [
+const DERIVED: [(&str, Told); 8] = [
     ("px_action", |line| match line["px_verdict"].as_str() {
         Some("pass") => "pass_request",
         other => other.unwrap_or_default(),
@@ -47,7 +50,7 @@ const DERIVED: [(&str, fn(&Value) -> &str); 8] = [
     ("px_is_sensitive", |line| one_if(told(line, "px_sensitive") == "1")),
     ("px_is_monitored", |line| one_if(told(line, "px_risk_mode") == "monitor")),
     ("px_pxde", |line| told(line, "px_data_enrichment")),
-    ("px_pxde_verified", |line| one_if(told(line, "px_data_enrichment") != "")),
+    ("px_pxde_verified", |line| one_if(!told(line, "px_data_enrichment").is_empty())),
 ];
 
 fn told<'l>(line: &'l Value, name: &str) -> &'l str {

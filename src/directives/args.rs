@@ -13,6 +13,7 @@ use nginx_sys::{
     ngx_parse_time, ngx_path_t, ngx_str_t,
 };
 use px_core::base_url::BaseUrl;
+use px_core::metrics::Format;
 use px_core::policy::{Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use ureq::tls::{PemItem, parse_pem};
@@ -22,7 +23,7 @@ use crate::complex_value::ComplexValue;
 use crate::ffi::{self, OK};
 use crate::hooks::{Condition, Handler, Target};
 use crate::log::{self, Severity, WARN};
-use crate::{spool, token_cache};
+use crate::{spool, status, token_cache};
 
 /// The words of one directive.
 pub(crate) struct Args<'a> {
@@ -229,6 +230,19 @@ impl Args<'_> {
             (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
             _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
         }
+    }
+
+    /// Nothing, `json` or `prometheus`: from now on the location answers with the counters.
+    pub(super) fn status(&self) -> Result<Format, Refusal> {
+        let format = match self.words {
+            [] => Format::Json,
+            _ => self.parse(|text| {
+                Format::parse(text).ok_or("it must be \"json\" or \"prometheus\"".to_owned())
+            })?,
+        };
+        // SAFETY: `cf` is live for the call, and the directive stands in locations only.
+        unsafe { status::answer_here(self.cf) };
+        Ok(format)
     }
 
     /// A directory that nginx makes, for the user of its workers, when it starts and when it tests

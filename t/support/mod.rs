@@ -6,6 +6,7 @@ pub mod client;
 pub mod h2;
 pub mod nginx;
 pub mod origin;
+pub mod prometheus;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Connection, Response, curl, get, request};

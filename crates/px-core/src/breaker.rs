@@ -36,6 +36,16 @@ pub enum Change {
     Closed,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Every call is made.
+    Closed = 0,
+    /// Only probes are made.
+    Open = 1,
+    /// A probe succeeded: calls are let through step by step.
+    HalfOpen = 2,
+}
+
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Breaker {
@@ -56,6 +66,18 @@ impl Breaker {
     /// True if no call is held back.
     pub fn is_closed(&self) -> bool {
         self.next_probe.load(Relaxed) == 0 && self.ramp_since.load(Relaxed) == 0
+    }
+
+    /// What the breaker is in at `now`, for those who watch it.
+    pub fn state(&self, now: u64) -> State {
+        let since = self.ramp_since.load(Relaxed);
+        if self.next_probe.load(Relaxed) != 0 {
+            State::Open
+        } else if since != 0 && now.saturating_sub(since) / RAMP_STEP_MS < RAMP_STEPS {
+            State::HalfOpen
+        } else {
+            State::Closed
+        }
     }
 
     /// May the backend be called now? `now` in milliseconds.
@@ -144,11 +166,13 @@ mod tests {
         for now in [10_000, 10_500, 11_100, 11_900, 12_200] {
             assert_eq!(breaker.failed(LIMITS, now), Change::None, "{now}");
             assert!(breaker.admits(now));
+            assert_eq!(breaker.state(now), State::Closed);
         }
         assert_eq!(breaker.failed(LIMITS, 12_300), Change::None);
         assert_eq!(breaker.failed(LIMITS, 12_400), Change::Opened);
         assert!(!breaker.admits(12_401));
         assert!(!breaker.is_closed());
+        assert_eq!(breaker.state(12_401), State::Open);
     }
 
     #[test]
@@ -179,6 +203,9 @@ mod tests {
         assert_eq!(allowed(6100), 2);
         assert_eq!(allowed(6250), 4);
         assert_eq!(allowed(6950), 512);
+        assert_eq!(breaker.state(6999), State::HalfOpen);
+        // Also where no visitor comes who would end the ramp.
+        assert_eq!(breaker.state(7000), State::Closed);
         assert_eq!(allowed(7000), 5000);
         assert!(breaker.is_closed());
         assert_eq!(breaker.succeeded(7001), Change::None);

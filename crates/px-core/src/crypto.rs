@@ -4,7 +4,7 @@
 //! Source: risk-token.md §§ 4.2 and 11, DECISIONS 16. Keys are prepared once, at configuration time.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, mem};
 
 use aes::Aes256;
 use aes::cipher::block_padding::Pkcs7;
@@ -177,6 +177,16 @@ fn lower_hex_digit(digit: u8) -> Option<u8> {
 pub struct Budget {
     second: u64,
     spent: u32,
+    tally: Tally,
+}
+
+/// What key derivations came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Derivations, for whatever token.
+    pub derivations: u32,
+    /// Tokens that were not looked into, because the budget was spent.
+    pub over_budget: u32,
 }
 
 impl Budget {
@@ -184,13 +194,25 @@ impl Budget {
     pub fn take(&mut self, now_ms: u64, per_second: u32) -> bool {
         let second = now_ms / 1000;
         if self.second != second {
-            *self = Self { second, spent: 0 };
+            *self = Self { second, spent: 0, ..*self };
         }
         if self.spent >= per_second {
+            self.tally.over_budget += 1;
             return false;
         }
         self.spent += 1;
+        self.tally.derivations += 1;
         true
+    }
+
+    /// Notes a derivation for a token that is authenticated: the budget is not for those.
+    pub fn note_authentic(&mut self) {
+        self.tally.derivations += 1;
+    }
+
+    /// What has happened since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        mem::take(&mut self.tally)
     }
 
     /// Returns derivations that turned out to have served a genuine token.
@@ -318,6 +340,19 @@ mod tests {
         assert!(budget.take(0, 1) && !budget.take(0, 1));
         budget.give_back(1);
         assert!(budget.take(0, 1) && !budget.take(0, 1));
+    }
+
+    #[test]
+    fn budget_tells_what_happened_since_it_was_last_asked() {
+        let mut budget = Budget::default();
+        for now in [0, 0, 0, 1000] {
+            budget.take(now, 2);
+        }
+        budget.note_authentic();
+        budget.give_back(1);
+        // What is given back was done all the same.
+        assert_eq!(budget.take_tally(), Tally { derivations: 4, over_budget: 1 });
+        assert_eq!(budget.take_tally(), Tally::default());
     }
 
     #[test]

@@ -196,6 +196,11 @@ impl<'r> Pending<'r> {
         self.facts.started
     }
 
+    /// When [`begin`] found that it is to be asked, ms since the epoch.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
     /// Why the Risk API is asked.
     pub fn call_reason(&self) -> &CallReason<'r> {
         &self.call_reason

@@ -13,6 +13,9 @@ macro_rules! wire_words {
         pub enum $name { $($variant,)* }
 
         impl $name {
+            /// All of them; each stands at the place that `as usize` gives.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
             /// The word as it stands on the wire, in variables and in logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }

@@ -26,10 +26,11 @@ const MOBILE_SELECTORS: [&str; 1] = [""];
 pub(super) fn check(text: &str, verifier: &mut Verifier<'_, '_>) -> Result<Checked, Failure> {
     let wire = Wire::parse(text, verifier.options).ok_or(Failure::Decryption)?;
     let authentic = authenticate(&wire, verifier);
-    if let Some((secret, selector)) = authentic
-        && let Some(payload) = wire.sealed.open(secret).and_then(|json| read_payload(&json))
-    {
-        return judge(&wire, secret, Some(selector), &payload, verifier);
+    if let Some((secret, selector)) = authentic {
+        verifier.budget.note_authentic();
+        if let Some(payload) = wire.sealed.open(secret).and_then(|json| read_payload(&json)) {
+            return judge(&wire, secret, Some(selector), &payload, verifier);
+        }
     }
     let tried = authentic.map(|(secret, _)| secret.index());
     slow_way(&wire, tried, verifier)
