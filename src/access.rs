@@ -17,6 +17,7 @@ use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::Handler;
 use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
+use crate::risk_backend::{self, Chosen};
 use crate::{activities, block, clock, named_location, origin, request, risk_api, side_request};
 
 /// Statuses from here on make nginx look for an `error_page`.
@@ -149,7 +150,11 @@ unsafe fn ask(
     let main = unsafe { MainConf::of_request(r) };
     // SAFETY: the context of this live request, borrowed for this statement.
     let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
-    let breaker = breaker(main, &enforcement);
+    // SAFETY: live request under this configuration.
+    let chosen = enforcement.risk_backend.and_then(|own| unsafe { risk_backend::choose(r, own) });
+    let breaker = breaker(main, &enforcement, chosen.as_ref());
+    // SAFETY: as above.
+    unsafe { (*ctx).risk_backend = chosen };
     if breaker.is_some_and(|breaker| !breaker.admits(clock::now_ms())) {
         count(main, &enforcement, App::call_not_made);
         let outcome = Outcome::NotMade { cause: "the circuit breaker of the Risk API is open" };
@@ -209,7 +214,9 @@ unsafe fn conclude(
             verdict.s2s_error.is_some() || verdict.pass_reason == Some(PassReason::S2sTimeout);
         // SAFETY: live request.
         let main = unsafe { MainConf::of_request(r) };
-        note_health(main, &enforcement, failed, now);
+        // SAFETY: the context of this live request, borrowed for this statement.
+        let chosen = unsafe { (*ctx).risk_backend.as_ref() };
+        note_health(main, &enforcement, chosen, failed, now);
         if failed {
             count(main, &enforcement, |app| app.call_failed(&verdict));
             // SAFETY: live request.
@@ -220,16 +227,32 @@ unsafe fn conclude(
     unsafe { act(r, ctx, verdict) }
 }
 
-/// The circuit breaker of the Risk API this configuration calls, shared by all workers.
-fn breaker<'m>(main: &'m MainConf, enforcement: &Enforcement) -> Option<&'m Breaker> {
-    let id = enforcement.risk_location.get()?.breaker;
+/// The circuit breaker of the Risk API that is called, shared by all workers.
+fn breaker<'m>(
+    main: &'m MainConf,
+    enforcement: &Enforcement,
+    chosen: Option<&Chosen>,
+) -> Option<&'m Breaker> {
+    let id = match chosen {
+        Some(chosen) => chosen.breaker,
+        None => enforcement.risk_location.get()?.breaker,
+    };
     main.shared.get()?.breaker(id)
 }
 
 /// Tells the breaker how a call went, and the operator if that changed its state.
-fn note_health(main: &MainConf, enforcement: &Enforcement, failed: bool, now: u64) {
-    let Some(breaker) = breaker(main, enforcement) else { return };
-    let url = &enforcement.backend_url;
+fn note_health(
+    main: &MainConf,
+    enforcement: &Enforcement,
+    chosen: Option<&Chosen>,
+    failed: bool,
+    now: u64,
+) {
+    let Some(breaker) = breaker(main, enforcement, chosen) else { return };
+    let url = match chosen {
+        Some(chosen) => chosen.base.to_string(),
+        None => enforcement.backend_url.to_string(),
+    };
     if failed {
         if breaker.failed(enforcement.breaker_limits, now) == Change::Opened {
             log::cycle_line(

@@ -78,6 +78,8 @@ pub(crate) struct Enforcement {
     pub(crate) enforce_timeout: Option<u64>,
     pub(crate) breaker_limits: Limits,
     pub(crate) backend_url: BaseUrl,
+    /// Chooses another Risk API for a request.
+    pub(crate) risk_backend: Option<ComplexValue>,
     pub(crate) tls: TlsSettings,
     pub(crate) destination: Arc<Destination>,
     pub(crate) token_cache_setting: token_cache::Setting,
@@ -85,6 +87,8 @@ pub(crate) struct Enforcement {
     pub(crate) token_cache: OnceCell<Rc<TokenCache>>,
     /// Set at the end of configuration.
     pub(crate) risk_location: OnceCell<Rc<RiskLocation>>,
+    /// Of calls to a chosen Risk API; set at the end of configuration where one may be chosen.
+    pub(crate) chosen_risk_location: OnceCell<Rc<RiskLocation>>,
 }
 
 /// Values of block answers that may hold variables.
@@ -363,11 +367,13 @@ impl LocConf {
                 interval_ms: values.errors_count_interval.unwrap_or(defaults.interval_ms),
             },
             backend_url,
+            risk_backend: values.risk_backend,
             tls,
             destination,
             token_cache_setting: values.token_cache.clone().unwrap_or_default(),
             token_cache: OnceCell::new(),
             risk_location: OnceCell::new(),
+            chosen_risk_location: OnceCell::new(),
         });
         main.enforcements.push(Rc::clone(&enforcement));
         Ok(Some(enforcement))
@@ -419,7 +425,8 @@ fn tls_settings(
     collector: &str,
 ) -> Result<TlsSettings, String> {
     let verify = values.ssl_verify.unwrap_or(true);
-    let needed = verify && (backend.tls || collector.starts_with("https://"));
+    let may_be_chosen = values.risk_backend.is_some();
+    let needed = verify && (backend.tls || may_be_chosen || collector.starts_with("https://"));
     let trusted_certificate = match &values.ssl_trusted_certificate {
         Some(file) => Some(file.clone()),
         None if needed => Some(

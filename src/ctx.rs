@@ -16,6 +16,7 @@ use crate::conf::Enforcement;
 use crate::ffi;
 use crate::page_request::PageRequest;
 use crate::risk_api::Call;
+use crate::risk_backend::Chosen;
 use crate::token_cache::Lookup;
 
 /// One client request.
@@ -25,6 +26,8 @@ use crate::token_cache::Lookup;
 pub(crate) struct Ctx {
     pub(crate) enforcement: Rc<Enforcement>,
     pub(crate) stage: Stage,
+    /// The Risk API that this request's expression has chosen.
+    pub(crate) risk_backend: Option<Chosen>,
     /// The Risk API call under way, or just ended.
     pub(crate) call: Option<Box<Call>>,
     pub(crate) verdict: Option<Verdict<'static>>,
@@ -86,6 +89,7 @@ impl Ctx {
             ctx.write(Self {
                 enforcement,
                 stage: Stage::Settled,
+                risk_backend: None,
                 call: None,
                 verdict: None,
                 filter_reason: None,

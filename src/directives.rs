@@ -61,7 +61,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 151] = [
+pub(crate) static DIRECTIVES: [Directive; 153] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -208,6 +208,8 @@ pub(crate) static DIRECTIVES: [Directive; 151] = [
     // Backends and limits
     row(c"px_backend_url", ONE, |v, a| once(&mut v.backend_url, a.url()?)),
     row(c"px_backend_collector_url", ONE, |v, a| once(&mut v.backend_collector_url, a.url()?)),
+    row(c"px_risk_backend", ONE, |v, a| once(&mut v.risk_backend, a.complex_value()?)),
+    row(c"px_set_custom_risk_backend_overwrite", ONE, |v, a| once(&mut v.risk_backend, a.complex_value()?)),
     row(c"px_proxy_url", ONE, |v, a| once(&mut v.proxy_url, a.proxy_url()?)),
     row(c"px_proxy_authorization", ONE, |v, a| once(&mut v.proxy_authorization, a.basic_authorization()?)),
     row(c"px_proxy_authorization_file", ONE, |v, a| once(&mut v.proxy_authorization, a.basic_authorization_file()?)),

@@ -8,8 +8,8 @@ use std::{ptr, slice};
 
 use nginx_sys::{
     NGX_AGAIN, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK, ngx_connection_t, ngx_http_request_t,
-    ngx_int_t, ngx_list_push, ngx_list_t, ngx_module_t, ngx_pcalloc, ngx_pnalloc, ngx_pool_t,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_http_variable_value_t, ngx_int_t, ngx_list_push, ngx_list_t, ngx_module_t, ngx_pcalloc,
+    ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 pub(crate) const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -165,6 +165,26 @@ pub(crate) unsafe fn push_header(
     element.value = value;
     element.lowcase_key = lowcase.data;
     Some(())
+}
+
+/// Fills a variable's value, or says that there is none.
+///
+/// # Safety
+///
+/// `v` must be the value nginx passed to a variable's getter, and the text live as long as the request.
+pub(crate) unsafe fn set_variable(v: *mut ngx_http_variable_value_t, text: Option<ngx_str_t>) {
+    // SAFETY: the caller vouches for the value.
+    let v = unsafe { &mut *v };
+    match text {
+        Some(text) => {
+            v.set_len(u32::try_from(text.len).unwrap_or_default());
+            v.data = text.data;
+            v.set_valid(1);
+            v.set_no_cacheable(0);
+            v.set_not_found(0);
+        }
+        None => v.set_not_found(1),
+    }
 }
 
 unsafe extern "C" {

@@ -34,6 +34,7 @@ mod request_ids;
 mod resolver;
 mod respond;
 mod risk_api;
+mod risk_backend;
 mod risk_location;
 mod sender;
 mod shared_zone;
@@ -145,7 +146,9 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 return ERROR;
             }
             // SAFETY: as above.
-            unsafe { variables::register(cf) }
+            let rc = unsafe { risk_backend::register(cf) };
+            // SAFETY: as above.
+            if rc == OK { unsafe { variables::register(cf) } } else { rc }
         },
     )
 }

@@ -21,6 +21,7 @@ use crate::conf::MainConf;
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, OK, str_of};
 use crate::log::{self, ALERT, ERR, Severity};
+use crate::upstream::Slot;
 
 /// Bytes of an answer that are kept. A Risk API answer is below 2 KiB; what is longer is cut here,
 /// read to its end, and judged invalid.
@@ -39,7 +40,8 @@ pub(crate) struct Call {
     /// The subrequest while it runs; null once it has ended or was given up.
     subrequest: *mut ngx_http_request_t,
     answer: Vec<u8>,
-    /// The upstream block's turn when the call began.
+    /// The upstream block, if it is one of ours, and its turn when the call began.
+    slot: *const Slot,
     turn: usize,
     deadline: ngx_event_t,
     restored: LogState,
@@ -147,12 +149,19 @@ pub(crate) unsafe fn start(
     // SAFETY: the context of a live request; the reference count keeps it beyond this borrow.
     let enforcement = unsafe { std::rc::Rc::clone(&(*ctx).enforcement) };
     let refuse = |cause, pending| Err(Refused { cause, pending });
-    let Some(location) = enforcement.risk_location.get() else {
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let is_chosen = unsafe { (*ctx).risk_backend.is_some() };
+    let location = match is_chosen {
+        true => enforcement.chosen_risk_location.get(),
+        false => enforcement.risk_location.get(),
+    };
+    let Some(location) = location else {
         return refuse("the Risk API location is missing", pending);
     };
-    // SAFETY: the slot lives as long as the configuration.
-    let slot = unsafe { &*location.slot };
-    if slot.backend.addresses().is_none_or(|addresses| addresses.is_empty()) {
+    // SAFETY: null, or a slot that lives as long as the configuration.
+    let slot = unsafe { location.slot.as_ref() };
+    let addresses = slot.map(|slot| slot.backend.addresses());
+    if addresses.is_some_and(|known| known.is_none_or(|addresses| addresses.is_empty())) {
         return refuse("the host of the Risk API could not be resolved", pending);
     }
     // SAFETY: live request.
@@ -189,7 +198,8 @@ pub(crate) unsafe fn start(
         ending: Ending::Open,
         subrequest: sr,
         answer: Vec::new(),
-        turn: slot.turn(),
+        slot: location.slot,
+        turn: slot.map_or(0, Slot::turn),
         // SAFETY: zero is the start state of an event.
         deadline: unsafe { mem::zeroed() },
         restored,
@@ -525,9 +535,9 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             let sr = mem::replace(&mut call.subrequest, ptr::null_mut());
             call.ending = Ending::Timeout;
             known.stage = Stage::Answered;
-            if let Some(location) = known.enforcement.risk_location.get() {
-                // SAFETY: the slot lives as long as the configuration.
-                unsafe { &*location.slot }.give_up(call.turn);
+            // SAFETY: null, or a slot that lives as long as the configuration.
+            if let Some(slot) = unsafe { call.slot.as_ref() } {
+                slot.give_up(call.turn);
             }
             // SAFETY: the client's connection is live while its request is.
             unsafe { call.restored.restore() };

@@ -18,15 +18,17 @@ use crate::builtin_conf;
 use crate::conf::{self, TlsSettings};
 use crate::ffi::{self, ERROR, OK};
 use crate::log::{self, EMERG};
+use crate::risk_backend::{HOST_VARIABLE, URL_VARIABLE};
 use crate::upstream::Slot;
 
 /// One synthetic location.
 pub(crate) struct RiskLocation {
     /// The array a subrequest's `loc_conf` is set to.
     pub(crate) loc_conf: *mut *mut c_void,
-    /// The injected upstream block its calls go through.
+    /// The injected upstream block its calls go through; null where the backend is chosen request by
+    /// request.
     pub(crate) slot: *const Slot,
-    /// [`Slot::id`] of the backend, by which its circuit breaker is found.
+    /// [`Slot::id`] of the backend, by which its circuit breaker is found; 0 as above.
     pub(crate) breaker: u64,
     /// Path of the Risk API.
     pub(crate) uri: String,
@@ -42,6 +44,15 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
     let main = unsafe { &*conf::main_conf(cf) };
     let mut made: Vec<(&BaseUrl, &TlsSettings, Rc<RiskLocation>)> = Vec::new();
     for enforcement in &main.enforcements {
+        if enforcement.risk_backend.is_some() {
+            // SAFETY: `cf` is live and in the http context.
+            let Ok(loc_conf) = (unsafe { create(cf, &chosen_text(&enforcement.tls)) }) else {
+                return ERROR;
+            };
+            let uri = "/api/v3/risk".to_owned();
+            let location = RiskLocation { loc_conf, slot: ptr::null(), breaker: 0, uri };
+            let _ = enforcement.chosen_risk_location.set(Rc::new(location));
+        }
         let (url, tls) = (&enforcement.backend_url, &enforcement.tls);
         if let Some((_, _, location)) = made.iter().find(|(u, t, _)| (*u, *t) == (url, tls)) {
             let _ = enforcement.risk_location.set(Rc::clone(location));
@@ -54,7 +65,9 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
             return ERROR;
         };
         // SAFETY: `cf` is live and in the http context.
-        let Ok(loc_conf) = (unsafe { create(cf, slot.name(), url, tls) }) else { return ERROR };
+        let Ok(loc_conf) = (unsafe { create(cf, &text(slot.name(), url, tls)) }) else {
+            return ERROR;
+        };
         let uri = format!("{}/api/v3/risk", url.path);
         let location = Rc::new(RiskLocation { loc_conf, slot, breaker: slot.id(), uri });
         let _ = enforcement.risk_location.set(Rc::clone(&location));
@@ -71,8 +84,25 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// nothing here: `X-Accel-Redirect` would send the call on to the site itself.
 fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
     let scheme = if url.tls { "https" } else { "http" };
-    let mut text = format!(
-        "proxy_pass {scheme}://{upstream};\n\
+    let mut text = common_text(&format!("{scheme}://{upstream}"), &url.authority());
+    if url.tls {
+        text.push_str(&tls_text(&url.host, tls));
+    }
+    text.push('}');
+    text
+}
+
+/// As [`text`], for a backend that is chosen request by request.
+fn chosen_text(tls: &TlsSettings) -> String {
+    let mut text = common_text(&format!("${URL_VARIABLE}"), "$proxy_host");
+    text.push_str(&tls_text(&format!("${HOST_VARIABLE}"), tls));
+    text.push('}');
+    text
+}
+
+fn common_text(url: &str, authority: &str) -> String {
+    format!(
+        "proxy_pass {url};\n\
          proxy_http_version 1.1;\n\
          proxy_set_header Connection \"\";\n\
          proxy_set_header Host {authority};\n\
@@ -85,35 +115,28 @@ fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
          proxy_pass_request_headers on; proxy_pass_request_body on; proxy_request_buffering on;\n\
          proxy_redirect off; proxy_intercept_errors off; proxy_ignore_client_abort on;\n\
          gzip off; access_log off; log_subrequest off; log_not_found off;\n",
-        authority = url.authority(),
+    )
+}
+
+fn tls_text(host: &str, tls: &TlsSettings) -> String {
+    let mut text = format!(
+        "proxy_ssl_server_name on; proxy_ssl_name {host}; proxy_ssl_session_reuse off;\n\
+         proxy_ssl_protocols TLSv1.2 TLSv1.3;\n"
     );
-    if url.tls {
+    if let (true, Some(file)) = (tls.verify, &tls.trusted_certificate) {
         text.push_str(&format!(
-            "proxy_ssl_server_name on; proxy_ssl_name {}; proxy_ssl_session_reuse off;\n\
-             proxy_ssl_protocols TLSv1.2 TLSv1.3;\n",
-            url.host
+            "proxy_ssl_verify on; proxy_ssl_verify_depth {depth};\n\
+             proxy_ssl_trusted_certificate \"{file}\";\n",
+            depth = tls.depth,
         ));
-        if let (true, Some(file)) = (tls.verify, &tls.trusted_certificate) {
-            text.push_str(&format!(
-                "proxy_ssl_verify on; proxy_ssl_verify_depth {depth};\n\
-                 proxy_ssl_trusted_certificate \"{file}\";\n",
-                depth = tls.depth,
-            ));
-        }
     }
-    text.push('}');
     text
 }
 
 /// # Safety
 ///
 /// `cf` must be at the end of the `http` block, in its context.
-unsafe fn create(
-    cf: *mut ngx_conf_t,
-    upstream: &str,
-    url: &BaseUrl,
-    tls: &TlsSettings,
-) -> Result<*mut *mut c_void, ()> {
+unsafe fn create(cf: *mut ngx_conf_t, text: &str) -> Result<*mut *mut c_void, ()> {
     // SAFETY: the configuration pool is live.
     let pool = unsafe { (*cf).pool };
     // SAFETY: in the http context.
@@ -156,7 +179,7 @@ unsafe fn create(
     let outer_ctx = mem::replace(&mut state.ctx, (&raw mut ctx).cast());
     let outer_type = mem::replace(&mut state.cmd_type, NGX_HTTP_LOC_CONF as ngx_uint_t);
     // SAFETY: the context is that of a location.
-    let parsed = unsafe { builtin_conf::parse(cf, &text(upstream, url, tls)) };
+    let parsed = unsafe { builtin_conf::parse(cf, text) };
     // SAFETY: `cf` is live.
     let state = unsafe { &mut *cf };
     state.ctx = outer_ctx;

@@ -165,6 +165,7 @@ values! {
 
     /// Milliseconds.
     s2s_timeout: u64,
+    risk_backend: ComplexValue,
     /// Milliseconds.
     enforce_timeout: u64,
     proxy_url: BaseUrl,

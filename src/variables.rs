@@ -169,16 +169,6 @@ unsafe extern "C" fn get(
         },
     );
     // SAFETY: nginx passes the value to fill.
-    let v = unsafe { &mut *v };
-    match found {
-        Some(text) => {
-            v.set_len(u32::try_from(text.len).unwrap_or_default());
-            v.data = text.data;
-            v.set_valid(1);
-            v.set_no_cacheable(0);
-            v.set_not_found(0);
-        }
-        None => v.set_not_found(1),
-    }
+    unsafe { ffi::set_variable(v, found) };
     OK
 }

@@ -20,6 +20,8 @@ fn examples() -> PathBuf {
 /// An example at work, with the sandbox as HUMAN and an origin as the site.
 struct Example {
     sandbox: Sandbox,
+    /// The backend of a region, at 8083.
+    region: Sandbox,
     origin: Origin,
     nginx: Nginx,
     /// Of the servers that listen at 8080 and 8082.
@@ -31,15 +33,17 @@ impl Example {
     fn start(name: &str) -> Self {
         let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
         sandbox.answer_risk(Reply::json(json!({"status": 0, "score": 0, "uuid": UUID})));
+        let region = Sandbox::builder().app(sandbox.app().clone()).start().unwrap();
         let (first, second) = (support::nginx::free_addr(), support::nginx::free_addr());
         let text = fs::read_to_string(examples().join(name)).expect("an example");
         let text = text
             .replace("listen 8080;", &format!("listen {first};"))
             .replace("listen 8082;", &format!("listen {second};"))
             .replace("127.0.0.1:8081", &origin.addr().to_string())
+            .replace("127.0.0.1:8083", &region.addr().to_string())
             .replace("access_log logs/", "access_log ");
         let nginx = Nginx::builder().http(&format!("{}{text}", protect(&sandbox))).start();
-        Self { sandbox, origin, nginx, first, second }
+        Self { sandbox, region, origin, nginx, first, second }
     }
 
     /// As [`start`](Self::start), with a Risk API that blocks everybody.
@@ -260,4 +264,11 @@ fn reported() {
         };
         assert!(headers.iter().any(found), "{name} in {headers:?}");
     }
+}
+
+#[test]
+fn risk_backend() {
+    let example = Example::start("risk-backend.conf");
+    assert_eq!(example.get("/", &[]).status, 200);
+    assert_eq!((example.region.risk_calls().len(), example.sandbox.risk_calls().len()), (1, 0));
 }
