@@ -88,7 +88,8 @@ impl Upstreams {
             })
             .find(|slot| {
                 let mut user = slot.user.borrow_mut();
-                user.get_or_insert_with(|| tls.clone()) == tls
+                // Without TLS, how certificates are verified makes no difference.
+                user.get_or_insert_with(|| tls.clone()) == tls || !slot.tls
             })
     }
 

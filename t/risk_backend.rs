@@ -104,3 +104,18 @@ fn the_total_time_limit_holds_for_a_chosen_backend() {
     site.eu.behave(Behaviour::Delay(std::time::Duration::from_secs(8)));
     assert_eq!(site.visit("eu"), "s2s_timeout");
 }
+
+#[test]
+fn a_location_may_choose_where_others_do_not() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    // The two need certificates verified in different ways, and share a backend without any.
+    let nginx = Nginx::start(&format!(
+        "{} location / {{ {1} }} location /own/ {{ px_risk_backend $http_x_none; {1} }}",
+        protect_apart(&sandbox, &sandbox),
+        origin.proxy_pass()
+    ));
+    for path in ["/", "/own/"] {
+        assert_eq!(get(nginx.addr(), path, &[]).status, 200);
+    }
+    assert_eq!(sandbox.risk_calls().len(), 2);
+}
