@@ -3,8 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::thread;
 
 use px_sandbox::{Behaviour, Endpoint, Sandbox};
 use serde_json::{Value, json};
@@ -118,9 +117,8 @@ fn counts_of_known_traffic_are_exact() {
     assert_eq!(page["config_reloads"], 0);
     assert_eq!(page["version"], env!("CARGO_PKG_VERSION"));
 
-    wait_until("all activities are counted", || status(&nginx)["activities"]["sent"] == 19);
-    let activities = counted(&status(&nginx)["activities"]);
-    assert_eq!(activities, json!({"offered": 19, "sent": 19}));
+    let all_sent = json!({"offered": 19, "sent": 19});
+    wait_until("all are sent", || counted(&status(&nginx)["activities"]) == all_sent);
 
     // Prometheus is told the same.
     let metrics = metrics(&nginx);
@@ -140,6 +138,42 @@ fn counts_of_known_traffic_are_exact() {
     assert_eq!(metrics.get("px_risk_api_duration_seconds_sum", &app), sum);
     assert_eq!(metrics.get("px_activities_sent_total", &[]), 19.0);
     assert_eq!(metrics.get("px_circuit_breaker_state", &[("backend", &sandbox.url())]), 0.0);
+}
+
+#[test]
+fn workers_count_together() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let location =
+        format!("location / {{ add_header X-Worker $pid always; {} }}", origin.proxy_pass());
+    let nginx = Nginx::builder()
+        .workers(2)
+        .listen("reuseport")
+        .server(&format!("{}{STATUS}\n{location}", protect(&sandbox)))
+        .start();
+    let cookie = format!("Cookie: {}", sandbox.mint(BROWSER).cookie());
+    // At once, on connections of their own.
+    let workers: BTreeSet<String> = thread::scope(|scope| {
+        let visitor = || {
+            let visit = |_| {
+                let response = get(nginx.addr(), "/", &[&cookie]);
+                assert_eq!(response.status, 200);
+                response.header("x-worker").expect("a pid").to_owned()
+            };
+            (0..50).map(visit).collect::<Vec<_>>()
+        };
+        let visitors: Vec<_> = (0..8).map(|_| scope.spawn(visitor)).collect();
+        visitors.into_iter().flat_map(|visitor| visitor.join().expect("no panic")).collect()
+    });
+    assert_eq!(workers.len(), 2);
+    // Whoever answers, it is everybody's count.
+    for _ in 0..8 {
+        assert_eq!(status(&nginx)["applications"]["PXsandbox1"]["requests"]["pass"]["cookie"], 400);
+    }
+    let cache = &status(&nginx)["token_caches"]["px_token_cache"];
+    let number = |name: &str| cache[name].as_u64().expect("a number");
+    assert_eq!(number("hits") + number("misses"), 400);
+    let all_sent = json!({"offered": 400, "sent": 400});
+    wait_until("all are sent", || counted(&status(&nginx)["activities"]) == all_sent);
 }
 
 #[test]
@@ -381,117 +415,4 @@ fn a_backend_that_is_down_is_logged_once() {
     );
     wait_until("all are lost", || status(&nginx)["activities"]["lost"] == 30);
     assert_eq!(nginx.error_log().matches("px: activities could not").count(), 1);
-}
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display()))
-}
-
-/// Words that begin with `px_`.
-fn words(text: &str) -> BTreeSet<&str> {
-    text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
-        .filter(|word| word.starts_with("px_"))
-        .collect()
-}
-
-/// What stands under the name `expr` anywhere in a dashboard.
-fn expressions<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
-    match value {
-        Value::Object(members) => {
-            found.extend(members.get("expr").and_then(Value::as_str));
-            members.values().for_each(|member| expressions(member, found));
-        }
-        Value::Array(items) => items.iter().for_each(|item| expressions(item, found)),
-        _ => {}
-    }
-}
-
-#[test]
-fn dashboard_alerts_and_document_speak_of_the_metrics_there_are() {
-    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
-    let nginx = site(&sandbox, &origin, "");
-    let metrics = metrics(&nginx);
-    let names = metrics.names();
-
-    let dashboard: Value =
-        serde_json::from_str(&read("nginx/monitoring/grafana-dashboard.json")).expect("JSON");
-    let mut queries = Vec::new();
-    expressions(&dashboard, &mut queries);
-    let shown: BTreeSet<&str> = queries.iter().flat_map(|query| words(query)).collect();
-    assert_eq!(shown.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "dashboard");
-    let alerts = read("nginx/monitoring/alerts.yml");
-    let expressions: String = alerts.lines().filter(|line| !line.trim().starts_with('#')).collect();
-    let watched = words(&expressions);
-    assert!(watched.len() > 8, "{watched:?}");
-    assert_eq!(watched.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "alerts");
-
-    // Every metric is shown, and explained.
-    let document = read("docs/monitoring.md");
-    for (name, family) in &metrics.families {
-        let of = |shown: &&str| *shown == name || *shown == format!("{name}_bucket");
-        assert!(shown.iter().any(of), "{name} is not in the dashboard");
-        assert!(document.contains(&format!("| `{name}` | {} |", family.kind)), "{name}");
-    }
-    for word in words(&document) {
-        let row = document.contains(&format!("| `{word}` |"));
-        assert!(!row || metrics.families.contains_key(word), "{word} is explained only");
-    }
-
-    // Importable: panels have numbers of their own, and nobody's data source.
-    let panels = dashboard["panels"].as_array().expect("panels");
-    let ids: BTreeSet<i64> = panels.iter().filter_map(|panel| panel["id"].as_i64()).collect();
-    assert_eq!(ids.len(), panels.len());
-    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
-        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{}", panel["title"]);
-    }
-}
-
-#[test]
-fn the_reader_of_these_tests_is_strict() {
-    let head = "# HELP px_a_total Things.\n# TYPE px_a_total counter\n";
-    let histogram = "# HELP px_h Times.\n# TYPE px_h histogram\n";
-    assert!(Metrics::parse(&format!("{head}px_a_total{{b=\"\\\\\\\"\\n\"}} 1.5\n")).is_ok());
-    let whole = "px_h_bucket{le=\"1\"} 1\npx_h_bucket{le=\"+Inf\"} 2\npx_h_sum 3\npx_h_count 2\n";
-    assert!(Metrics::parse(&format!("{histogram}{whole}")).is_ok());
-    for wrong in [
-        "px_a_total 1",
-        "px_a_total  1\n",
-        "px_a_total 1 \n",
-        "px_a_total 1\r\n",
-        "px_a_total -1\n",
-        "px_a_total NaN\n",
-        "px_a_total 1 1700000000\n",
-        "px_a_total 1\n\n",
-        "px_a_total 1\npx_a_total 1\n",
-        "px_b_total 1\n",
-        "px_a_total{} 1\n",
-        "px_a_total{b=\"1\",} 1\n",
-        "px_a_total{b=\"\\t\"} 1\n",
-        "px_a_total{b=\"1\"b=\"2\"} 1\n",
-        "px_a_total{b=\"1\",b=\"2\"} 1\n",
-        "px_a_total{__b=\"1\"} 1\n",
-        "px_a_total{1b=\"1\"} 1\n",
-        "px_a_total{le=\"1\"} 1\n",
-        "",
-    ] {
-        assert!(Metrics::parse(&format!("{head}{wrong}")).is_err(), "{wrong:?}");
-    }
-    assert!(Metrics::parse("# TYPE px_a gauge\npx_a 1\n").is_err());
-    assert!(Metrics::parse("# HELP px_a A.\npx_a 1\n").is_err());
-    assert!(Metrics::parse("# HELP px_a A.\n# TYPE px_a counter\npx_a 1\n").is_err());
-    assert!(
-        Metrics::parse("# HELP px_a_total A.\n# TYPE px_a_total gauge\npx_a_total 1\n").is_err()
-    );
-    for (from, to) in [
-        ("px_h_sum 3\n", ""),
-        ("px_h_count 2", "px_h_count 3"),
-        ("le=\"1\"} 1", "le=\"1\"} 3"),
-        ("+Inf", "2"),
-        ("le=\"1\"", "le=\"x\""),
-        ("{le=\"1\"}", ""),
-    ] {
-        let broken = whole.replace(from, to);
-        assert!(Metrics::parse(&format!("{histogram}{broken}")).is_err(), "{broken}");
-    }
 }
