@@ -1,6 +1,8 @@
 //! Tests for the px module: what is wrong in the configuration stops `nginx -t` with a text that
 //! names directive, value, what is allowed, and the place.
 
+#[path = "conf_errors/rows.rs"]
+mod rows;
 mod support;
 
 use std::collections::BTreeSet;
@@ -12,332 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use px_sandbox::Sandbox;
+use rows::Twice::{Appends, IsDuplicate, MustAgree};
+use rows::{COMPLEX, FLAG, ROWS, Row, SYNONYMS, WARNED};
 use support::{BROWSER, Nginx, Origin, get, protect};
-
-/// What a directive does when it stands twice at one level.
-#[derive(Clone, Copy, PartialEq)]
-enum Twice {
-    IsDuplicate,
-    Appends,
-    MustAgree,
-}
-use Twice::{Appends, IsDuplicate, MustAgree};
-
-/// One directive of the table in `src/directives.rs`.
-struct Row {
-    name: &'static str,
-    twice: Twice,
-    /// Arguments that are accepted without a word.
-    good: &'static str,
-    /// Arguments and what is said about them; `{}` is the directive's name.
-    bad: &'static [(&'static str, &'static str)],
-    /// A number of arguments that is refused.
-    arity: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    twice: Twice,
-    good: &'static str,
-    bad: &'static [(&'static str, &'static str)],
-    arity: &'static str,
-) -> Row {
-    Row { name, twice, good, bad, arity }
-}
-
-macro_rules! invalid {
-    ($value:literal, $reason:expr) => {
-        ($value, concat!("invalid value \"", $value, "\" in \"{}\" directive, ", $reason))
-    };
-}
-
-const FLAG: &[(&str, &str)] = &[
-    invalid!("yes", "it must be \"on\" or \"off\""),
-    ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"on\" or \"off\""),
-];
-const STATUS: &[(&str, &str)] = &[
-    invalid!("xml", "it must be \"json\" or \"prometheus\""),
-    ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"json\" or \"prometheus\""),
-];
-const APP_ID: &[(&str, &str)] = &[
-    invalid!("abcd1234", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PX", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PXab/cd", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PX$app", "it must be the application id, \"PX\" followed by letters and digits"),
-];
-const SECRET: &[(&str, &str)] = &[
-    ("\"\"", "\"{}\" directive holds an empty secret"),
-    ("\"se\\tcret\"", "\"{}\" directive holds a secret with a control character"),
-];
-const HEADER: &[(&str, &str)] = &[
-    invalid!("x:y", "it must be a header name"),
-    ("\"x y\"", "invalid value \"x y\" in \"{}\" directive, it must be a header name"),
-];
-const HEADERS: &[(&str, &str)] = &[
-    ("x-one x:two", "invalid value \"x:two\" in \"{}\" directive, it must be a header name"),
-    ("x-one \"\"", "\"{}\" directive holds an empty value among others"),
-];
-const TEXTS: &[(&str, &str)] = &[("/a \"\"", "\"{}\" directive holds an empty value among others")];
-const ROUTES: &[(&str, &str)] = &[
-    ("/a \"\"", "\"{}\" directive holds an empty value among others"),
-    (
-        "\"~^/a(?=b)\"",
-        "invalid value \"~^/a(?=b)\" in \"{}\" directive, look-ahead and look-behind are not \
-         supported, because expressions are matched in linear time (at character 4 of \"^/a(?=b)\")",
-    ),
-    (
-        "/ok \"~*/a(b\"",
-        "invalid value \"~*/a(b\" in \"{}\" directive, unclosed group (at character 3 of \"/a(b\")",
-    ),
-    ("\"~\"", "invalid value \"~\" in \"{}\" directive, the regular expression is empty"),
-];
-const REGEXES: &[(&str, &str)] = &[
-    ("a \"\"", "\"{}\" directive holds an empty value among others"),
-    (
-        "\"/(?<!a)b/i\"",
-        "invalid value \"/(?<!a)b/i\" in \"{}\" directive, look-ahead and look-behind are not \
-         supported, because expressions are matched in linear time (at character 1 of \"(?<!a)b\")",
-    ),
-    (
-        "\"(a)\\\\1\"",
-        "invalid value \"(a)\\1\" in \"{}\" directive, back-references are not supported, because \
-         expressions are matched in linear time (at character 4 of \"(a)\\1\")",
-    ),
-    (
-        "[z-a]",
-        "invalid value \"[z-a]\" in \"{}\" directive, invalid character class range, the start \
-         must be <= the end (at character 2 of \"[z-a]\")",
-    ),
-    (
-        "\"(a{1000}){1000}\"",
-        "invalid value \"(a{1000}){1000}\" in \"{}\" directive, it needs more than 10 MiB once \
-         compiled (\"(a{1000}){1000}\")",
-    ),
-];
-const NETWORKS: &[(&str, &str)] = &[
-    (
-        "10.0.0.0/8 office",
-        "invalid value \"office\" in \"{}\" directive, \"office\" is neither an IPv4 nor an IPv6 \
-         address; write an address, a network like \"192.0.2.0/24\" or \"2001:db8::/32\", or \"unix:\"",
-    ),
-    invalid!("10.0.0.0/33", "prefix length \"/33\" is not a number from 0 to 32"),
-    invalid!("2001:db8::/129", "prefix length \"/129\" is not a number from 0 to 128"),
-];
-const URL: &[(&str, &str)] = &[
-    invalid!("sapi.example.net", "it must look like \"https://host[:port][/path]\""),
-    invalid!("ftp://sapi.example.net", "it must look like \"https://host[:port][/path]\""),
-    invalid!("https://", "its host is empty or holds characters that no host name has"),
-    invalid!("https://$host", "its host is empty or holds characters that no host name has"),
-    invalid!("https://sapi.example.net:0", "its port is not a number from 1 to 65535"),
-    invalid!("https://[::1:443", "it must look like \"https://host[:port][/path]\""),
-    invalid!("https://[::z]", "its IPv6 address is not valid"),
-    invalid!(
-        "https://sapi.example.net/a?b",
-        "its path holds characters other than letters, digits and \"/._~-%\""
-    ),
-];
-const COMPLEX: &[(&str, &str)] = &[("$px_no_such", "unknown \"px_no_such\" variable")];
-
-macro_rules! number {
-    ($min:literal, $max:literal, $below:literal, $above:literal) => {
-        &[
-            invalid!($below, concat!("it must be a whole number from ", $min, " to ", $max)),
-            invalid!($above, concat!("it must be a whole number from ", $min, " to ", $max)),
-            invalid!("1.5", concat!("it must be a whole number from ", $min, " to ", $max)),
-            (
-                "\"\"",
-                concat!(
-                    "invalid value \"\" in \"{}\" directive, it must be a whole number from ",
-                    $min,
-                    " to ",
-                    $max
-                ),
-            ),
-        ]
-    };
-}
-
-macro_rules! time {
-    ($min:literal, $max:literal, $below:literal, $above:literal) => {
-        &[
-            invalid!(
-                $below,
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-            invalid!(
-                $above,
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-            invalid!(
-                "soon",
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-        ]
-    };
-}
-
-const MODE: &[(&str, &str)] = &[
-    invalid!("blocking", "it must be \"monitor\" or \"active_blocking\""),
-    invalid!("on", "it must be \"monitor\" or \"active_blocking\""),
-];
-const TOKEN_VERSION: &[(&str, &str)] = &[
-    invalid!("v4", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-    invalid!("v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-    invalid!("v2 v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-];
-const SPOOL: &[(&str, &str)] = &[
-    invalid!("on", "it must be \"off\" or \"path=directory max_size=size\""),
-    (
-        "path=/tmp max_size=1k",
-        "invalid value \"max_size=1k\" in \"{}\" directive, it must be a size of 1m or more",
-    ),
-    ("path=/tmp", "\"{}\" directive needs both \"path\" and \"max_size\""),
-    ("max_size=1m", "\"{}\" directive needs both \"path\" and \"max_size\""),
-];
-const TOKEN_CACHE: &[(&str, &str)] = &[
-    invalid!("on", "it must be \"off\" or \"zone=name:size\""),
-    invalid!("zone=px", "it must be \"off\" or \"zone=name:size\""),
-    invalid!("zone=:8m", "its zone needs a name of letters, digits, \"_\" and \"-\""),
-    invalid!("zone=px:1k", "its size must be 512k or more"),
-    invalid!("zone=px:much", "its size must be 512k or more"),
-];
-const EXTENSIONS: &[(&str, &str)] = &[
-    (
-        ".css /a.js",
-        "invalid value \"/a.js\" in \"{}\" directive, it must be a file extension such as \".css\"",
-    ),
-    (".", "invalid value \".\" in \"{}\" directive, it must be a file extension such as \".css\""),
-];
-const METHODS: &[(&str, &str)] = &[(
-    "HEAD \"P OST\"",
-    "invalid value \"P OST\" in \"{}\" directive, it must be a request method",
-)];
-const HEADER_PAIR: &[(&str, &str)] = &[
-    ("x:y z", "invalid value \"x:y\" in \"{}\" directive, it must be a header name"),
-    ("\"\" z", "invalid value \"\" in \"{}\" directive, it must be a header name"),
-    ("x-name", "\"{}\" directive needs a header name and its value"),
-];
-const FILE: &[(&str, &str)] = &[(
-    "/nonexistent/px",
-    "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
-)];
-const CA_FILE: &[(&str, &str)] = &[
-    (
-        "/nonexistent/px",
-        "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
-    ),
-    ("/tmp/a$b", "\"{}\" directive names a file with quotes, \"\\\" or \"$\""),
-];
-
-/// `SECRET_FILE` and `CA_FILE` are replaced by files that are there.
-#[rustfmt::skip]
-const ROWS: &[Row] = &[
-    row("px_app_id", IsDuplicate, "PXabcd1234", APP_ID, "PXa PXb"),
-    row("px_appId", IsDuplicate, "PXabcd1234", APP_ID, ""),
-    row("px_auth_token", IsDuplicate, "\"to $ken\"", SECRET, "a b"),
-    row("px_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
-    row("px_cookie_secret", IsDuplicate, "new old", SECRET, "a b c"),
-    row("px_cookie_secret_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
-    row("px_cookie_secret_old", IsDuplicate, "old", SECRET, "a b"),
-    row("px_cookie_secret_old_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
-    row("px_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_module_enabled", IsDuplicate, "off", FLAG, "on off"),
-    row("px_active_header_name", IsDuplicate, "x-px-active", HEADER, "a b"),
-    row("px_block_enabled", MustAgree, "on", FLAG, ""),
-    row("px_module_mode", MustAgree, "active_blocking", MODE, ""),
-    row("px_blocking_score", IsDuplicate, "0", number!("0", "100", "-1", "101"), ""),
-    row("px_bypass_monitor_header", IsDuplicate, "x-px-block", HEADER, ""),
-    row("px_s2s_timeout", IsDuplicate, "2000", time!("1", "60000", "0", "61s"), ""),
-    row("px_debug", IsDuplicate, "off", FLAG, ""),
-    row("px_variables_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_url_decode_reserved_characters", IsDuplicate, "on", FLAG, ""),
-
-    row("px_enabled_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_whitelist_uri_full", Appends, "/a /b?c=1", TEXTS, ""),
-    row("px_whitelist_uri_prefixes", Appends, "/a /b", TEXTS, ""),
-    row("px_whitelist_uri_suffixes", Appends, "/a .b", TEXTS, ""),
-    row("px_whitelist_uri_pattern", Appends, "/a/.+", REGEXES, ""),
-    row("px_whitelist_ip_addresses", Appends, "10.0.0.0/8 2001:db8::1 unix:", NETWORKS, ""),
-    row("px_filter_by_ip", Appends, "192.0.2.1 ::ffff:192.0.2.0/120", NETWORKS, ""),
-    row("px_whitelist_ua_full", Appends, "\"A b/1.0\"", TEXTS, ""),
-    row("px_whitelist_ua_sub", Appends, "bot", TEXTS, ""),
-    row("px_whitelist_hosts", Appends, "a.test b.test", TEXTS, ""),
-    row("px_filter_by_route", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_filter_by_domain", Appends, "\\.test$", REGEXES, ""),
-    row("px_filter_by_extension", Appends, ".css js", EXTENSIONS, ""),
-    row("px_filter_by_http_method", Appends, "options HEAD", METHODS, ""),
-    row("px_filter_by_user_agent", Appends, "Probe/ ~*monitor", ROUTES, ""),
-    row("px_filter_by_header", Appends, "x-probe 1", HEADER_PAIR, "a b c"),
-    row("px_filter_strict", IsDuplicate, "off", FLAG, ""),
-
-    row("px_enforced_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
-    row("px_enforced_routes_exclusive", IsDuplicate, "off", FLAG, ""),
-    row("px_monitored_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
-    row("px_sensitive_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_sensitive_routes_prefix", Appends, "/a /b", TEXTS, ""),
-    row("px_sensitive_routes_suffix", Appends, "/a /b", TEXTS, ""),
-    row("px_sensitive_routes_regex", Appends, "/.*\\/enforced\\/regex$/ ^/b", REGEXES, ""),
-
-    row("px_ip_headers", Appends, "X-True-IP X-Forwarded-For", HEADERS, ""),
-    row("px_sensitive_headers", Appends, "cookie authorization", HEADERS, ""),
-    row("px_custom_cookie_header", IsDuplicate, "x-px-cookies", HEADER, ""),
-    row("px_data_enrichment_header_name", IsDuplicate, "x-px-de", HEADER, ""),
-    row("px_pxde_header_name", IsDuplicate, "x-px-de", HEADER, ""),
-    row("px_enable_pxde", IsDuplicate, "on", FLAG, ""),
-    row("px_secured_pxhd_enabled", IsDuplicate, "on", FLAG, ""),
-
-    row("px_enable_json_response", IsDuplicate, "on", FLAG, ""),
-    row("px_advanced_blocking_response_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_custom_logo", IsDuplicate, "https://$host/logo.png", COMPLEX, ""),
-    row("px_css_ref", IsDuplicate, "/block.css", COMPLEX, ""),
-    row("px_js_ref", IsDuplicate, "/block.js", COMPLEX, ""),
-    row("px_client_host", IsDuplicate, "https://client.example.net", URL, ""),
-    row("px_captcha_script_host", IsDuplicate, "//captcha.example.net", URL, ""),
-
-    row("px_send_async_activities_enabled", IsDuplicate, "off", FLAG, ""),
-    row("px_compression_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_compression_level", IsDuplicate, "9", number!("1", "9", "0", "10"), ""),
-    row("px_max_activity_batch_size", IsDuplicate, "0", number!("0", "1000", "-1", "1001"), ""),
-    row("px_batch_activities_timeout_ms", IsDuplicate, "1s", time!("10", "60000", "9", "60001"), ""),
-    row("px_async_timeout", IsDuplicate, "500ms", time!("10", "60000", "0", "2h"), ""),
-
-    row("px_activity_spool", IsDuplicate, "off", SPOOL, "a b c"),
-
-    row("px_backend_url", IsDuplicate, "https://sapi.example.net/base/", URL, ""),
-    row("px_backend_collector_url", IsDuplicate, "http://127.0.0.1:9000", URL, ""),
-    row("px_max_errors_threshold", IsDuplicate, "0", number!("0", "1000000", "-1", "1000001"), ""),
-    row("px_errors_count_interval", IsDuplicate, "60s", time!("100", "3600000", "99", "2h"), ""),
-    row("px_ssl_verify", IsDuplicate, "on", FLAG, ""),
-    row("px_ssl_verify_depth", IsDuplicate, "5", number!("1", "20", "0", "21"), ""),
-    row("px_ssl_trusted_certificate", IsDuplicate, "CA_FILE", CA_FILE, ""),
-    row("px_token_version", IsDuplicate, "v3 v1", TOKEN_VERSION, ""),
-    row("px_risk_cookie_max_length", IsDuplicate, "4096", number!("1", "65536", "0", "65537"), ""),
-    row("px_risk_cookie_min_iterations", IsDuplicate, "1", number!("1", "1000000", "0", "1000001"), ""),
-    row("px_risk_cookie_max_iterations", IsDuplicate, "10000", number!("1", "1000000", "0", "1000001"), ""),
-    row("px_user_agent_max_length", IsDuplicate, "1024", number!("1", "65536", "0", "65537"), ""),
-    row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
-    row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
-
-    row("px_status", IsDuplicate, "prometheus", STATUS, "json prometheus"),
-];
 
 /// Directives that stand in locations only.
 const IN_LOCATIONS: &[&str] = &["px_status"];
@@ -350,19 +29,6 @@ fn at_its_place(name: &str, lines: &str) -> String {
         lines.to_owned()
     }
 }
-
-/// Other names of a directive, which share its storage.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("px_app_id", "px_appId"),
-    ("px_auth_token", "px_auth_token_file"),
-    ("px_cookie_secret", "px_cookie_secret_file"),
-    ("px_cookie_secret_old", "px_cookie_secret_old_file"),
-    ("px_enabled", "px_module_enabled"),
-    ("px_block_enabled", "px_module_mode"),
-    ("px_whitelist_ip_addresses", "px_filter_by_ip"),
-    ("px_data_enrichment_header_name", "px_pxde_header_name"),
-    ("px_enable_json_response", "px_advanced_blocking_response_enabled"),
-];
 
 /// A directory of one test, away when it is over.
 struct Files(PathBuf);
@@ -509,14 +175,24 @@ fn is_synonym(name: &str) -> bool {
     SYNONYMS.iter().any(|(_, synonym)| *synonym == name)
 }
 
-/// A good line for every directive but those that `skip`.
-fn good_lines(files: &Files, skip: impl Fn(&str) -> bool) -> String {
-    let secret = files.secret("secret", "one\n");
-    let rows = ROWS.iter().filter(|row| !skip(row.name) && !IN_LOCATIONS.contains(&row.name));
-    rows.map(|row| format!("{} {};\n", row.name, row.good))
-        .collect::<String>()
-        .replace("SECRET_FILE", &secret)
+/// The warning that comes with a directive whatever its value, if there is one.
+fn warning(name: &str) -> Option<&'static str> {
+    WARNED.iter().find(|(warned, _)| *warned == name).map(|(_, text)| *text)
+}
+
+/// Good arguments of a directive, with the files they name.
+fn good(row: &Row, files: &Files) -> String {
+    row.good
+        .replace("SECRET_FILE", &files.secret("secret", "one\n"))
+        .replace("PROXY_FILE", &files.secret("proxy", "Basic dXNlcjpwYXNz\n"))
         .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt")
+}
+
+/// A good line for every directive but those that `skip` and those that warn.
+fn good_lines(files: &Files, skip: impl Fn(&str) -> bool) -> String {
+    let quiet = |name: &str| !IN_LOCATIONS.contains(&name) && warning(name).is_none();
+    let rows = ROWS.iter().filter(|row| !skip(row.name) && quiet(row.name));
+    rows.map(|row| format!("{} {};\n", row.name, good(row, files))).collect()
 }
 
 #[test]
@@ -567,14 +243,15 @@ fn a_wrong_number_of_arguments_is_refused() {
 #[test]
 fn every_flag_takes_the_words_of_all_documents() {
     let flags: Vec<&Row> = ROWS.iter().filter(|row| row.bad == FLAG).collect();
-    assert_eq!(flags.len(), 15);
+    assert_eq!(flags.len(), 33);
     for word in ["on", "off", "true", "false", "1", "0", "On", "OFF", "True", "FALSE"] {
         let of = |one: bool| {
             let rows = flags.iter().filter(|row| is_synonym(row.name) != one);
             rows.map(|row| format!("{} {word};\n", row.name)).collect::<String>()
         };
         // Where a flag switches everything on, or warns, others make it complete and quiet.
-        let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;\n";
+        let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;\n\
+             px_api_protection_block_url /b; px_api_protection_default_redirect_url /c;\n";
         for lines in [of(true), of(false)] {
             let (accepted, said) = check(format!("{identity}{lines}"));
             assert!(accepted, "{word}: {}", said.join("\n"));
@@ -586,19 +263,20 @@ fn every_flag_takes_the_words_of_all_documents() {
 fn a_scalar_may_stand_once_and_a_list_often() {
     for_each(ROWS, |row| {
         let files = Files::new();
-        let secret = files.secret("secret", "one\n");
-        let good = row
-            .good
-            .replace("SECRET_FILE", &secret)
-            .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt");
+        let good = good(row, &files);
         let conf = at_its_place(row.name, &format!("{0} {good};\n{0} {good};\n", row.name));
         match row.twice {
             IsDuplicate => {
-                assert_refused(
-                    &conf,
-                    &format!("\"{}\" directive is duplicate in px.conf:2", row.name),
+                let expected = format!("\"{}\" directive is duplicate in px.conf:2", row.name);
+                let (accepted, mut said) = check(&conf);
+                said.retain(|line| !line.starts_with("[warn]") || warning(row.name).is_none());
+                assert_eq!(
+                    (accepted, said),
+                    (false, vec![format!("[emerg] {expected}")]),
+                    "{conf}"
                 );
             }
+            Appends | MustAgree if warning(row.name).is_some() => assert!(check(&conf).0, "{conf}"),
             Appends | MustAgree => assert_accepted(&conf),
         }
     });
@@ -608,10 +286,9 @@ fn a_scalar_may_stand_once_and_a_list_often() {
 fn two_names_of_one_directive_are_one_directive() {
     for (first, second) in SYNONYMS {
         let files = Files::new();
-        let secret = files.secret("secret", "one\n");
         let line = |name: &str| {
             let row = ROWS.iter().find(|row| row.name == name).expect("in the table");
-            format!("{name} {};\n", row.good.replace("SECRET_FILE", &secret))
+            format!("{name} {};\n", good(row, &files))
         };
         let twice = ROWS.iter().find(|row| row.name == *first).expect("in the table").twice;
         for (one, other) in [(first, second), (second, first)] {
@@ -623,6 +300,32 @@ fn two_names_of_one_directive_are_one_directive() {
             }
         }
     }
+}
+
+#[test]
+fn what_other_enforcers_need_and_nginx_does_not_is_accepted_with_a_warning() {
+    for_each(WARNED, |(name, text)| {
+        let (accepted, said) = check(format!("\n{name} on;"));
+        assert!(accepted, "{name}");
+        assert_eq!(said, [format!("[warn] \"{name}\" {text} in px.conf:2")]);
+    });
+}
+
+#[test]
+fn a_level_that_contradicts_its_own_severity_is_refused() {
+    for (conf, second) in [
+        ("px_debug on;\npx_logger_severity error;", "px_logger_severity"),
+        ("px_logger_severity none;\npx_debug off;", "px_debug"),
+    ] {
+        assert_refused(
+            conf,
+            &format!(
+                "\"{second}\" directive contradicts \"px_debug\" or \"px_logger_severity\" at the \
+                 same level in px.conf:2"
+            ),
+        );
+    }
+    assert_accepted("px_debug on; px_logger_severity debug; server { px_debug off; }");
 }
 
 #[test]
@@ -740,6 +443,64 @@ fn where_enabled_nothing_of_the_identity_may_be_missing() {
          px_cookie_secret_old s; px_enabled on;
          server {{ {id} {token} listen 127.0.0.1:1; }} server {{ px_enabled off; }} {id} {token}"
     ));
+}
+
+#[test]
+fn answers_that_lack_what_they_need_are_refused() {
+    let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s; px_enabled on;
+        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
+    for (conf, expected) in [
+        (
+            "px_api_protection_mode on; px_api_protection_default_redirect_url /;",
+            "\"px_api_protection_block_url\" is missing where \"px_api_protection_mode\" is on, px.conf:1",
+        ),
+        (
+            "px_api_protection_mode on; px_api_protection_block_url /;",
+            "\"px_api_protection_default_redirect_url\" is missing where \"px_api_protection_mode\" is \
+             on, px.conf:1",
+        ),
+        (
+            "px_custom_block_url @ours; px_redirect_on_custom_url on;",
+            "\"px_redirect_on_custom_url\" needs a path or a URL in \"px_custom_block_url\", not the \
+             named location \"@ours\", px.conf:1",
+        ),
+        (
+            "px_custom_block_url https://www.example.com/blocked;",
+            "\"px_custom_block_url\" names another site: that works with \
+             \"px_redirect_on_custom_url on\" only, px.conf:1",
+        ),
+    ] {
+        assert_refused_at_the_end(&format!("{identity} {conf}"), expected);
+    }
+}
+
+#[test]
+fn a_named_location_must_be_there_in_every_server() {
+    let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;
+        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
+    for directive in [
+        "px_custom_block_url",
+        "px_custom_web_block_page_response",
+        "px_custom_create_advanced_blocking_response",
+        "px_custom_rate_limit_block_page",
+        "px_custom_verification_handler",
+        "px_cors_custom_preflight_handler",
+        "px_additional_activity_handler",
+    ] {
+        let with = |location: &str| {
+            format!(
+                "{identity} server {{ listen 127.0.0.1:1; px_enabled on;\n{directive} @ours; {location} }}
+                 server {{ listen 127.0.0.1:1; server_name b; location @ours {{ }} }}"
+            )
+        };
+        assert_accepted(&with("location @ours { return 200; }"));
+        assert_refused_at_the_end(
+            &with("location @other { return 200; }"),
+            &format!(
+                "\"{directive}\" names \"@ours\", but the server has no such location, px.conf:2"
+            ),
+        );
+    }
 }
 
 #[test]

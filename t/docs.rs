@@ -26,10 +26,10 @@ fn read(path: &str) -> String {
 #[derive(Debug)]
 struct Row {
     name: String,
-    /// `NONE_OR_ONE`, `ONE`, `ONE_OR_TWO` or `MANY`.
+    /// `NONE_OR_ONE`, `ONE`, `ONE_OR_TWO`, `TWO` or `MANY`.
     args: String,
     context: &'static str,
-    /// The field it sets.
+    /// The field it sets; its own name where it sets none.
     field: String,
     is_list: bool,
 }
@@ -41,9 +41,17 @@ fn rows() -> Vec<Row> {
         .filter_map(|line| line.trim().strip_prefix("row(c\""))
         .map(|row| {
             let (name, rest) = row.split_once("\", ").expect("a name");
-            let (args, rest) = rest.split_once(", |v, a| ").expect("arguments");
-            let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
-            let field = rest.split(',').next().expect("a field");
+            let (args, rest) = rest.split_once(", |").expect("arguments");
+            let (setter, field) = match rest.strip_prefix("v, a| ") {
+                Some(rest) => {
+                    let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
+                    (setter, rest.split(',').next().expect("a field"))
+                }
+                None => {
+                    assert!(rest.starts_with("_, a| a.without_effect("), "{row}");
+                    ("", name)
+                }
+            };
             Row {
                 name: name.to_owned(),
                 args: args.to_owned(),
@@ -53,7 +61,7 @@ fn rows() -> Vec<Row> {
                     "http, server, location"
                 },
                 field: field.to_owned(),
-                is_list: setter == "append",
+                is_list: ["append", "any", "slots"].contains(&setter),
             }
         })
         .collect();
@@ -126,7 +134,7 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
             let arguments = line.strip_prefix(name).and_then(|rest| rest.strip_suffix(';'));
             let arguments = arguments.unwrap_or_else(|| panic!("{name}: {line}")).trim();
             let arguments = arguments.replace(" | ", "|");
-            if arguments.ends_with(" ...") {
+            if arguments.ends_with(" ...") || arguments.ends_with(" ...]") {
                 return vec![1000];
             }
             let words: Vec<&str> = arguments.split(' ').collect();
@@ -138,6 +146,7 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
         [0, 1] => "NONE_OR_ONE",
         [1] => "ONE",
         [1, 2] => "ONE_OR_TWO",
+        [2] => "TWO",
         [1000] => "MANY",
         other => panic!("{name}: {other:?}"),
     }
@@ -258,7 +267,20 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
     let entries = entries();
     for (name, default, path, text) in [
         ("px_enabled", "off", "src/values.rs", "enabled: self.enabled.unwrap_or(false)"),
-        ("px_debug", "off", "src/conf.rs", "values.debug.unwrap_or(false)"),
+        ("px_debug", "off", "src/log.rs", "#[default]\n    Error,"),
+        (
+            "px_logger_severity",
+            "error",
+            "src/conf.rs",
+            "values.logger_severity.unwrap_or_default()",
+        ),
+        ("px_debug_probability", "1", "src/conf.rs", "values.debug_probability.unwrap_or(1)"),
+        (
+            "px_deferred_activities",
+            "on",
+            "src/conf.rs",
+            "values.deferred_activities.unwrap_or(true)",
+        ),
         ("px_s2s_timeout", "1s", "src/conf.rs", "values.s2s_timeout.unwrap_or(1000)"),
         (
             "px_compression_enabled",
