@@ -15,11 +15,12 @@ use px_core::breaker::Limits;
 use px_core::metrics::Format;
 use px_core::policy::Policy;
 
+use crate::advice;
 use crate::app_places;
 use crate::complex_value::ComplexValue;
 use crate::ffi;
 use crate::hooks::{Expressions, Handler, Target};
-use crate::log::{self, EMERG, Severity};
+use crate::log::{self, EMERG, Severity, WARN};
 use crate::named_location::Wanted;
 use crate::risk_location::RiskLocation;
 use crate::sender::{Destination, Proxy};
@@ -53,6 +54,8 @@ pub(crate) struct LocConf {
     pub(crate) enforcement: Option<Rc<Enforcement>>,
     /// `px_status` stands here: this location answers with the counters.
     pub(crate) status: Option<Format>,
+    /// What has no effect here, for `nginx -t` to say.
+    advice: Vec<String>,
     /// What a level that sets nothing of its own inherits, compiled once for all of them.
     as_inherited: OnceCell<Option<Rc<Enforcement>>>,
 }
@@ -224,7 +227,12 @@ impl LocConf {
                 None => {
                     let compiled = match &outer.enforcement {
                         Some(enforcement) => Some(Rc::clone(enforcement)),
-                        None => self.compile(main)?,
+                        None => {
+                            let compiled = self.compile(main)?;
+                            // Said once, for the outer level, which is all that speaks here.
+                            self.advise(&outer.values);
+                            compiled
+                        }
                     };
                     outer.as_inherited.get_or_init(|| compiled).clone()
                 }
@@ -232,13 +240,26 @@ impl LocConf {
             self.want_named_locations(main, server);
             return Ok(());
         }
+        let own = self.values.clone();
         self.values.inherit(&outer.values);
         if self.place.is_none() {
             self.place.clone_from(&outer.place);
         }
         self.enforcement = self.compile(main)?;
+        self.advise(&own);
         self.want_named_locations(main, server);
         Ok(())
+    }
+
+    /// Notes what of `own`, the values of one level, has no effect under those in effect.
+    fn advise(&mut self, own: &Values) {
+        if !self.values.may_be_active() {
+            return;
+        }
+        let place = self.place.as_ref().map_or_else(String::new, ToString::to_string);
+        let advice = advice::on(own, &self.values).into_iter();
+        self.advice =
+            advice.map(|(name, text)| format!("px: \"{name}\" {text}, {place}")).collect();
     }
 
     /// Notes what this level goes to, in the server it stands in.
@@ -507,7 +528,13 @@ pub(crate) unsafe extern "C" fn merge_loc_conf(
             // SAFETY: nginx passes what create_loc_conf returned for this level, a different object.
             let conf = unsafe { &mut *conf.cast::<LocConf>() };
             match conf.merge(prev, main, server) {
-                Ok(()) => ptr::null_mut(),
+                Ok(()) => {
+                    for text in conf.advice.drain(..) {
+                        // SAFETY: `cf` is live for the call.
+                        unsafe { log::conf_line(cf, WARN, &text) };
+                    }
+                    ptr::null_mut()
+                }
                 Err(reason) => {
                     // SAFETY: `cf` is live for the call.
                     unsafe { log::conf_line(cf, EMERG, &format!("px: {reason}")) };

@@ -12,6 +12,7 @@
 mod abi_guard;
 mod access;
 mod activities;
+mod advice;
 mod app_places;
 mod backend;
 mod block;

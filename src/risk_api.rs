@@ -78,7 +78,7 @@ pub(crate) struct Refused {
 
 impl Call {
     /// What a call that has ended leaves behind.
-    #[expect(clippy::boxed_local, reason = "an armed timer must not move out of its box")]
+    // By its box: an armed timer must not move out of it.
     pub(crate) fn into_parts(mut self: Box<Self>) -> Option<(Box<Pending<'static>>, Ending)> {
         let ending = mem::replace(&mut self.ending, Ending::Open);
         self.pending.take().map(|pending| (pending, ending))

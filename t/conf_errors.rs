@@ -305,7 +305,8 @@ fn two_names_of_one_directive_are_one_directive() {
 #[test]
 fn what_other_enforcers_need_and_nginx_does_not_is_accepted_with_a_warning() {
     for_each(WARNED, |(name, text)| {
-        let (accepted, said) = check(format!("\n{name} on;"));
+        let row = ROWS.iter().find(|row| row.name == *name).expect("in the table");
+        let (accepted, said) = check(format!("\n{name} {};", row.good));
         assert!(accepted, "{name}");
         assert_eq!(said, [format!("[warn] \"{name}\" {text} in px.conf:2")]);
     });
@@ -474,10 +475,103 @@ fn answers_that_lack_what_they_need_are_refused() {
     }
 }
 
+/// The `[warn]` lines of a configuration that works.
+#[track_caller]
+fn assert_advised(conf: &str, expected: &[(&str, u32)]) {
+    let (accepted, said) = check(conf);
+    assert!(accepted, "{conf}: {said:?}");
+    let expected: Vec<String> =
+        expected.iter().map(|(text, line)| format!("[warn] px: {text}, px.conf:{line}")).collect();
+    let said: Vec<&str> =
+        said.iter().map(|line| line.rsplit_once(" in nginx.conf:").expect("a place").0).collect();
+    assert_eq!(said, expected, "{conf}");
+}
+
+#[test]
+fn what_has_no_effect_beside_the_others_is_pointed_out_once_and_where_it_is_set() {
+    let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s; px_enabled on;
+        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
+    let score = "has no effect without \"px_score_header_enabled on\"";
+    let cors = "has no effect without \"px_cors_support_enabled on\"";
+    for (directive, cure, text) in [
+        (
+            "px_compression_level 9;",
+            "px_compression_enabled on;",
+            "has no effect without \"px_compression_enabled on\"",
+        ),
+        ("px_score_header_name X-S;", "px_score_header_enabled on;", score),
+        ("px_upstream_score_header_name X-S;", "px_score_header_enabled on;", score),
+        (
+            "px_redirect_on_custom_url on;",
+            "px_custom_block_url /b;",
+            "has no effect without \"px_custom_block_url\"",
+        ),
+        (
+            "px_redirect_to_referer on;",
+            "px_redirect_on_custom_url on; px_custom_block_url /b;",
+            "has no effect without \"px_redirect_on_custom_url on\"",
+        ),
+        (
+            "px_api_protection_block_url /;",
+            "px_api_protection_mode on; px_api_protection_default_redirect_url /;",
+            "has no effect without \"px_api_protection_mode on\"",
+        ),
+        (
+            "px_custom_create_advanced_blocking_response @a; location @a { }",
+            "px_enable_json_response on;",
+            "has no effect without \"px_enable_json_response on\"",
+        ),
+        ("px_cors_preflight_request_filter_enabled on;", "px_cors_support_enabled on;", cors),
+        (
+            "px_cors_custom_preflight_handler @a; location @a { }",
+            "px_cors_support_enabled on;",
+            cors,
+        ),
+        ("px_cors_block_response_header X 1;", "px_cors_support_enabled on;", cors),
+        (
+            "px_enforce_timeout 900ms;",
+            "px_s2s_timeout 800ms;",
+            "is shorter than \"px_s2s_timeout\", which so is never reached",
+        ),
+        ("px_debug_probability 9;", "px_debug on;", "has no effect without \"px_debug on\""),
+        (
+            "px_monitored_routes /a;",
+            "px_block_enabled on;",
+            "has no effect in monitor mode, where everything is monitored",
+        ),
+        (
+            "px_bypass_monitor_header x; px_module_mode 1;",
+            "px_monitored_routes /a;",
+            "has no effect where nothing is monitored",
+        ),
+    ] {
+        let name = directive.split(' ').next().expect("a name");
+        let advice = (format!("\"{name}\" {text}"), 3);
+        // A server's own, and not again for the locations inside of it.
+        let inner = "location / { location /in { } } location /x { px_blocking_score 99; }";
+        let conf = format!("{identity}\nserver {{ {directive} {inner} listen 127.0.0.1:1; }}");
+        assert_advised(&conf, &[(&advice.0, advice.1)]);
+        // With what it needs.
+        let (accepted, said) =
+            check(format!("{identity}\nserver {{ {cure} {directive} listen 127.0.0.1:1; }}"));
+        let said: Vec<_> = said.iter().filter(|line| line.contains(&advice.0)).collect();
+        assert!(accepted && said.is_empty(), "{directive} {cure}: {said:?}");
+        // Where the module is off nothing is said.
+        let off = conf.replace("px_enabled on;", "");
+        assert_accepted(&off);
+    }
+    // Set in http, said once for all servers that inherit everything.
+    assert_advised(
+        &format!("{identity} px_compression_level 9; server {{ listen 127.0.0.1:1; }}"),
+        &[("\"px_compression_level\" has no effect without \"px_compression_enabled on\"", 1)],
+    );
+}
+
 #[test]
 fn a_named_location_must_be_there_in_every_server() {
     let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;
-        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
+        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;
+        px_cors_support_enabled on; px_enable_json_response on;";
     for directive in [
         "px_custom_block_url",
         "px_custom_web_block_page_response",
@@ -497,7 +591,7 @@ fn a_named_location_must_be_there_in_every_server() {
         assert_refused_at_the_end(
             &with("location @other { return 200; }"),
             &format!(
-                "\"{directive}\" names \"@ours\", but the server has no such location, px.conf:2"
+                "\"{directive}\" names \"@ours\", but the server has no such location, px.conf:3"
             ),
         );
     }

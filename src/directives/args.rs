@@ -411,13 +411,15 @@ impl Args<'_> {
 
     /// `http://host:port` of a proxy.
     pub(super) fn proxy_url(&self) -> Result<BaseUrl, Refusal> {
-        self.parse(|text| {
+        let url = self.parse(|text| {
             let url = BaseUrl::parse(text)?;
             if url.tls || !url.path.is_empty() {
                 return Err("it must look like \"http://host:port\"".to_owned());
             }
             Ok(url)
-        })
+        })?;
+        self.warn("is for activities and telemetry: nginx sends no Risk API call through a proxy");
+        Ok(url)
     }
 
     pub(super) fn complex_value_at(&self, at: usize) -> Result<ComplexValue, Refusal> {
