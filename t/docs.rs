@@ -26,11 +26,18 @@ fn read(path: &str) -> String {
 #[derive(Debug)]
 struct Row {
     name: String,
-    /// `ONE`, `ONE_OR_TWO` or `MANY`.
+    /// `ONE`, `TWO`, `ONE_OR_TWO` or `MANY`.
     args: String,
     /// The field it sets.
     field: String,
-    is_list: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Scalar,
+    List,
+    WithoutEffect,
 }
 
 fn rows() -> Vec<Row> {
@@ -40,14 +47,26 @@ fn rows() -> Vec<Row> {
         .filter_map(|line| line.trim().strip_prefix("row(c\""))
         .map(|row| {
             let (name, rest) = row.split_once("\", ").expect("a name");
-            let (args, rest) = rest.split_once(", |v, a| ").expect("arguments");
+            let (args, rest) = rest.split_once(", |").expect("arguments");
+            // What has no effect sets no field: only itself is a synonym of it.
+            if let Some(rest) = rest.strip_prefix("_, a| ") {
+                assert!(rest.starts_with("a.without_effect(\""), "{name}: {rest}");
+                let (name, args) = (name.to_owned(), args.to_owned());
+                return Row { field: name.clone(), name, args, kind: Kind::WithoutEffect };
+            }
+            let rest = rest.strip_prefix("v, a| ").expect("a setter");
             let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
             let field = rest.split(',').next().expect("a field");
+            let kind = match setter {
+                "once" | "mode" | "severity" => Kind::Scalar,
+                "append" | "any" | "slots" => Kind::List,
+                _ => panic!("{name}: {setter}"),
+            };
             Row {
                 name: name.to_owned(),
                 args: args.to_owned(),
                 field: field.to_owned(),
-                is_list: setter == "append",
+                kind,
             }
         })
         .collect();
@@ -66,6 +85,8 @@ struct Entry {
     synonyms: Vec<String>,
     is_list: bool,
     context: String,
+    /// Its prose says so in the words of all that are.
+    is_without_effect: bool,
 }
 
 fn entries() -> BTreeMap<String, Entry> {
@@ -75,7 +96,10 @@ fn entries() -> BTreeMap<String, Entry> {
         let (name, rest) = section.split_once("\n\n```text\n").expect("a heading and its facts");
         let (facts, prose) = rest.split_once("\n```\n").expect("facts end");
         assert!(!prose.trim().is_empty(), "{name} is not explained");
-        let mut entry = Entry::default();
+        let without_effect =
+            "Accepted for configurations of other enforcers and warned about. Without effect: ";
+        let is_without_effect = prose.trim().starts_with(without_effect);
+        let mut entry = Entry { is_without_effect, ..Entry::default() };
         let mut label = "";
         for line in facts.lines() {
             let value = match line.split_at_checked(9) {
@@ -120,7 +144,7 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
             let arguments = line.strip_prefix(name).and_then(|rest| rest.strip_suffix(';'));
             let arguments = arguments.unwrap_or_else(|| panic!("{name}: {line}")).trim();
             let arguments = arguments.replace(" | ", "|");
-            if arguments.ends_with(" ...") {
+            if arguments.ends_with(" ...") || arguments.ends_with(" ...]") {
                 return vec![1000];
             }
             let words: Vec<&str> = arguments.split(' ').collect();
@@ -130,6 +154,7 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
         .collect();
     match counts.into_iter().collect::<Vec<_>>().as_slice() {
         [1] => "ONE",
+        [2] => "TWO",
         [1, 2] => "ONE_OR_TWO",
         [1000] => "MANY",
         other => panic!("{name}: {other:?}"),
@@ -153,7 +178,8 @@ fn every_directive_is_documented_as_it_is() {
     for (name, entry) in &entries {
         let row = row_of(name);
         assert_eq!(arity(name, &entry.syntax), row.args, "{name}");
-        assert_eq!(entry.is_list, row.is_list, "{name}");
+        assert_eq!(entry.is_list, row.kind == Kind::List, "{name}");
+        assert_eq!(entry.is_without_effect, row.kind == Kind::WithoutEffect, "{name}");
         assert_eq!(entry.context, "http, server, location", "{name}");
         for synonym in &entry.synonyms {
             let synonym = row_of(synonym);
@@ -248,7 +274,40 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
     let entries = entries();
     for (name, default, path, text) in [
         ("px_enabled", "off", "src/values.rs", "enabled: self.enabled.unwrap_or(false)"),
-        ("px_debug", "off", "src/conf.rs", "values.debug.unwrap_or(false)"),
+        ("px_debug", "off", "src/log.rs", "#[default]\n    Error,"),
+        ("px_logger_severity", "error", "src/log.rs", "#[default]\n    Error,"),
+        ("px_debug_probability", "1", "src/conf.rs", "values.debug_probability.unwrap_or(1)"),
+        ("px_deferred_activities", "on", "src/conf.rs", "values.deferred_activities.unwrap_or(true)"),
+        (
+            "px_additional_activity_handler_enabled",
+            "on",
+            "src/conf.rs",
+            "values.additional_activity_handler_enabled != Some(false)",
+        ),
+        (
+            "px_sensitive_headers_enabled",
+            "on",
+            "src/values.rs",
+            "self.sensitive_headers_enabled == Some(false)",
+        ),
+        (
+            "px_custom_cookie_header_enabled",
+            "on",
+            "src/values.rs",
+            "self.custom_cookie_header_enabled == Some(false)",
+        ),
+        (
+            "px_cors_preflight_handler_enabled",
+            "on",
+            "src/values.rs",
+            "switched_on(self.cors_preflight_handler_enabled)",
+        ),
+        (
+            "px_cors_create_custom_block_response_headers_enabled",
+            "on",
+            "src/values.rs",
+            "self.cors_create_custom_block_response_headers_enabled != Some(false)",
+        ),
         ("px_s2s_timeout", "1s", "src/conf.rs", "values.s2s_timeout.unwrap_or(1000)"),
         (
             "px_compression_enabled",
