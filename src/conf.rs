@@ -14,6 +14,7 @@ use px_core::base_url::BaseUrl;
 use px_core::breaker::Limits;
 use px_core::policy::Policy;
 
+use crate::advice;
 use crate::complex_value::ComplexValue;
 use crate::ffi;
 use crate::hooks::{Expressions, Handler, Target};
@@ -36,6 +37,8 @@ pub(crate) struct MainConf {
     pub(crate) upstreams: Upstreams,
     /// Named locations that configurations go to.
     pub(crate) named_locations: Vec<Wanted>,
+    /// Options that need others, at their lines.
+    pub(crate) advice: Vec<advice::Line>,
     pub(crate) shared: SharedZone,
     /// What the worker that runs under this configuration keeps between requests.
     pub(crate) worker: RefCell<Option<Worker>>,
@@ -47,6 +50,8 @@ pub(crate) struct LocConf {
     pub(crate) values: Values,
     /// Where this level's `px_*` directives begin, for messages that come after reading it.
     place: Option<Place>,
+    /// The directives in effect and where they stand: those of this level, then those around it.
+    lines: Vec<(&'static str, Rc<str>)>,
     /// What requests are judged by; `None` where the module can never be active.
     pub(crate) enforcement: Option<Rc<Enforcement>>,
     /// What a level that sets nothing of its own inherits, compiled once for all of them.
@@ -127,6 +132,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// Milliseconds, unless `px_s2s_timeout` says otherwise.
+pub(crate) const S2S_TIMEOUT: u64 = 1000;
+
 /// Where distributions keep their certificate bundle.
 const CA_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -178,9 +186,6 @@ impl LocConf {
             "px_active_header_name" => 1,
             _ => 0,
         };
-        if self.place.as_ref().is_some_and(|known| known.weight >= weight) {
-            return;
-        }
         // SAFETY: `cf` is the state nginx passed to the setter, which reads a file.
         let file = unsafe { (*cf).conf_file };
         // SAFETY: as above.
@@ -188,7 +193,11 @@ impl LocConf {
         // SAFETY: the name of the file being read lives in the cycle's pool.
         let name = unsafe { ffi::bytes(file.file.name) };
         let file_name = String::from_utf8_lossy(name).into_owned();
-        self.place = Some(Place { file: file_name, line: file.line, weight });
+        let place = Place { file: file_name, line: file.line, weight };
+        self.lines.push((directive, place.to_string().into()));
+        if self.place.as_ref().is_none_or(|known| known.weight < weight) {
+            self.place = Some(place);
+        }
     }
 
     /// Completes this level from the outer one and compiles it.
@@ -201,12 +210,16 @@ impl LocConf {
         if self.values.is_empty() {
             self.values.clone_from(&outer.values);
             self.place.clone_from(&outer.place);
+            self.lines.clone_from(&outer.lines);
             self.enforcement = match outer.as_inherited.get() {
                 Some(compiled) => compiled.clone(),
                 None => {
                     let compiled = match &outer.enforcement {
                         Some(enforcement) => Some(Rc::clone(enforcement)),
-                        None => self.compile(main)?,
+                        None => {
+                            self.note_advice(main);
+                            self.compile(main)?
+                        }
                     };
                     outer.as_inherited.get_or_init(|| compiled).clone()
                 }
@@ -218,9 +231,31 @@ impl LocConf {
         if self.place.is_none() {
             self.place.clone_from(&outer.place);
         }
+        self.lines.extend(outer.lines.iter().cloned());
+        self.note_advice(main);
         self.enforcement = self.compile(main)?;
         self.want_named_locations(main, server);
         Ok(())
+    }
+
+    /// Notes which options have an effect here. One that has none anywhere is warned about when all
+    /// levels are known: what is set for all servers may be meant for one.
+    fn note_advice(&self, main: &mut MainConf) {
+        if !self.values.may_be_active() {
+            return;
+        }
+        for advice::Advice { names, is_idle, text } in advice::of(&self.values) {
+            let line = self.lines.iter().find(|(name, _)| names.contains(name));
+            let Some((name, place)) = line else { continue };
+            let known = main.advice.iter_mut().find(|l| l.name == *name && l.place == *place);
+            match known {
+                Some(known) => known.is_idle &= is_idle,
+                None => {
+                    let place = Rc::clone(place);
+                    main.advice.push(advice::Line { name: *name, place, text, is_idle });
+                }
+            }
+        }
     }
 
     /// Notes what this level goes to, in the server it stands in.
@@ -337,7 +372,7 @@ impl LocConf {
                 .clone()
                 .filter(|_| values.additional_activity_handler_enabled != Some(false)),
             enforce_timeout: values.enforce_timeout,
-            s2s_timeout: values.s2s_timeout.unwrap_or(1000),
+            s2s_timeout: values.s2s_timeout.unwrap_or(S2S_TIMEOUT),
             breaker_limits: Limits {
                 threshold: values.max_errors_threshold.unwrap_or(defaults.threshold),
                 interval_ms: values.errors_count_interval.unwrap_or(defaults.interval_ms),

@@ -12,6 +12,7 @@
 mod abi_guard;
 mod access;
 mod activities;
+mod advice;
 mod backend;
 mod block;
 mod builtin_conf;
@@ -176,6 +177,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 // SAFETY: `cf` is live.
                 unsafe { log::conf_line(cf, log::EMERG, &format!("px: {reason}")) };
                 return ERROR;
+            }
+            for line in main.advice.iter().filter(|line| line.is_idle) {
+                let text = format!("px: \"{}\" {}, {}", line.name, line.text, line.place);
+                // SAFETY: `cf` is live.
+                unsafe { log::conf_line(cf, log::WARN, &text) };
             }
             filters::install();
             // SAFETY: as above.

@@ -1,459 +1,22 @@
 //! Tests for the px module: what is wrong in the configuration stops `nginx -t` with a text that
 //! names directive, value, what is allowed, and the place.
 
+#[path = "conf_errors/rows.rs"]
+mod rows;
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use px_sandbox::Sandbox;
+use rows::Twice::{Appends, IsDuplicate, IsIgnored, MustAgree, Warns};
+use rows::{COMPLEX, FLAG, ROWS, Row, SYNONYMS};
+use support::conf_check::{Files, check, check_with};
 use support::{BROWSER, Nginx, Origin, get, protect};
-
-/// What a directive does when it stands twice at one level.
-#[derive(Clone, Copy, PartialEq)]
-enum Twice {
-    IsDuplicate,
-    Appends,
-    MustAgree,
-}
-use Twice::{Appends, IsDuplicate, MustAgree};
-
-/// One directive of the table in `src/directives.rs`.
-struct Row {
-    name: &'static str,
-    twice: Twice,
-    /// Arguments that are accepted without a word.
-    good: &'static str,
-    /// Arguments and what is said about them; `{}` is the directive's name.
-    bad: &'static [(&'static str, &'static str)],
-    /// A number of arguments that is refused.
-    arity: &'static str,
-}
-
-const fn row(
-    name: &'static str,
-    twice: Twice,
-    good: &'static str,
-    bad: &'static [(&'static str, &'static str)],
-    arity: &'static str,
-) -> Row {
-    Row { name, twice, good, bad, arity }
-}
-
-macro_rules! invalid {
-    ($value:literal, $reason:expr) => {
-        ($value, concat!("invalid value \"", $value, "\" in \"{}\" directive, ", $reason))
-    };
-}
-
-const FLAG: &[(&str, &str)] = &[
-    invalid!("yes", "it must be \"on\" or \"off\""),
-    ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"on\" or \"off\""),
-];
-const APP_ID: &[(&str, &str)] = &[
-    invalid!("abcd1234", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PX", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PXab/cd", "it must be the application id, \"PX\" followed by letters and digits"),
-    invalid!("PX$app", "it must be the application id, \"PX\" followed by letters and digits"),
-];
-const SECRET: &[(&str, &str)] = &[
-    ("\"\"", "\"{}\" directive holds an empty secret"),
-    ("\"se\\tcret\"", "\"{}\" directive holds a secret with a control character"),
-];
-const HEADER: &[(&str, &str)] = &[
-    invalid!("x:y", "it must be a header name"),
-    ("\"x y\"", "invalid value \"x y\" in \"{}\" directive, it must be a header name"),
-];
-const HEADERS: &[(&str, &str)] = &[
-    ("x-one x:two", "invalid value \"x:two\" in \"{}\" directive, it must be a header name"),
-    ("x-one \"\"", "\"{}\" directive holds an empty value among others"),
-];
-const TEXTS: &[(&str, &str)] = &[("/a \"\"", "\"{}\" directive holds an empty value among others")];
-const ROUTES: &[(&str, &str)] = &[
-    ("/a \"\"", "\"{}\" directive holds an empty value among others"),
-    (
-        "\"~^/a(?=b)\"",
-        "invalid value \"~^/a(?=b)\" in \"{}\" directive, look-ahead and look-behind are not \
-         supported, because expressions are matched in linear time (at character 4 of \"^/a(?=b)\")",
-    ),
-    (
-        "/ok \"~*/a(b\"",
-        "invalid value \"~*/a(b\" in \"{}\" directive, unclosed group (at character 3 of \"/a(b\")",
-    ),
-    ("\"~\"", "invalid value \"~\" in \"{}\" directive, the regular expression is empty"),
-];
-const REGEXES: &[(&str, &str)] = &[
-    ("a \"\"", "\"{}\" directive holds an empty value among others"),
-    (
-        "\"/(?<!a)b/i\"",
-        "invalid value \"/(?<!a)b/i\" in \"{}\" directive, look-ahead and look-behind are not \
-         supported, because expressions are matched in linear time (at character 1 of \"(?<!a)b\")",
-    ),
-    (
-        "\"(a)\\\\1\"",
-        "invalid value \"(a)\\1\" in \"{}\" directive, back-references are not supported, because \
-         expressions are matched in linear time (at character 4 of \"(a)\\1\")",
-    ),
-    (
-        "[z-a]",
-        "invalid value \"[z-a]\" in \"{}\" directive, invalid character class range, the start \
-         must be <= the end (at character 2 of \"[z-a]\")",
-    ),
-    (
-        "\"(a{1000}){1000}\"",
-        "invalid value \"(a{1000}){1000}\" in \"{}\" directive, it needs more than 10 MiB once \
-         compiled (\"(a{1000}){1000}\")",
-    ),
-];
-const NETWORKS: &[(&str, &str)] = &[
-    (
-        "10.0.0.0/8 office",
-        "invalid value \"office\" in \"{}\" directive, \"office\" is neither an IPv4 nor an IPv6 \
-         address; write an address, a network like \"192.0.2.0/24\" or \"2001:db8::/32\", or \"unix:\"",
-    ),
-    invalid!("10.0.0.0/33", "prefix length \"/33\" is not a number from 0 to 32"),
-    invalid!("2001:db8::/129", "prefix length \"/129\" is not a number from 0 to 128"),
-];
-const URL: &[(&str, &str)] = &[
-    invalid!("sapi.example.net", "it must look like \"https://host[:port][/path]\""),
-    invalid!("ftp://sapi.example.net", "it must look like \"https://host[:port][/path]\""),
-    invalid!("https://", "its host is empty or holds characters that no host name has"),
-    invalid!("https://$host", "its host is empty or holds characters that no host name has"),
-    invalid!("https://sapi.example.net:0", "its port is not a number from 1 to 65535"),
-    invalid!("https://[::1:443", "it must look like \"https://host[:port][/path]\""),
-    invalid!("https://[::z]", "its IPv6 address is not valid"),
-    invalid!(
-        "https://sapi.example.net/a?b",
-        "its path holds characters other than letters, digits and \"/._~-%\""
-    ),
-];
-const COMPLEX: &[(&str, &str)] = &[("$px_no_such", "unknown \"px_no_such\" variable")];
-
-macro_rules! number {
-    ($min:literal, $max:literal, $below:literal, $above:literal) => {
-        &[
-            invalid!($below, concat!("it must be a whole number from ", $min, " to ", $max)),
-            invalid!($above, concat!("it must be a whole number from ", $min, " to ", $max)),
-            invalid!("1.5", concat!("it must be a whole number from ", $min, " to ", $max)),
-            (
-                "\"\"",
-                concat!(
-                    "invalid value \"\" in \"{}\" directive, it must be a whole number from ",
-                    $min,
-                    " to ",
-                    $max
-                ),
-            ),
-        ]
-    };
-}
-
-macro_rules! time {
-    ($min:literal, $max:literal, $below:literal, $above:literal) => {
-        &[
-            invalid!(
-                $below,
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-            invalid!(
-                $above,
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-            invalid!(
-                "soon",
-                concat!(
-                    "it must be a time from ",
-                    $min,
-                    "ms to ",
-                    $max,
-                    "ms, such as \"500ms\" or \"1s\""
-                )
-            ),
-        ]
-    };
-}
-
-const MODE: &[(&str, &str)] = &[
-    invalid!("blocking", "it must be \"monitor\" or \"active_blocking\""),
-    invalid!("on", "it must be \"monitor\" or \"active_blocking\""),
-];
-const TOKEN_VERSION: &[(&str, &str)] = &[
-    invalid!("v4", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-    invalid!("v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-    invalid!("v2 v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
-];
-const SPOOL: &[(&str, &str)] = &[
-    invalid!("on", "it must be \"off\" or \"path=directory max_size=size\""),
-    (
-        "path=/tmp max_size=1k",
-        "invalid value \"max_size=1k\" in \"{}\" directive, it must be a size of 1m or more",
-    ),
-    ("path=/tmp", "\"{}\" directive needs both \"path\" and \"max_size\""),
-    ("max_size=1m", "\"{}\" directive needs both \"path\" and \"max_size\""),
-];
-const TOKEN_CACHE: &[(&str, &str)] = &[
-    invalid!("on", "it must be \"off\" or \"zone=name:size\""),
-    invalid!("zone=px", "it must be \"off\" or \"zone=name:size\""),
-    invalid!("zone=:8m", "its zone needs a name of letters, digits, \"_\" and \"-\""),
-    invalid!("zone=px:1k", "its size must be 512k or more"),
-    invalid!("zone=px:much", "its size must be 512k or more"),
-];
-const EXTENSIONS: &[(&str, &str)] = &[
-    (
-        ".css /a.js",
-        "invalid value \"/a.js\" in \"{}\" directive, it must be a file extension such as \".css\"",
-    ),
-    (".", "invalid value \".\" in \"{}\" directive, it must be a file extension such as \".css\""),
-];
-const METHODS: &[(&str, &str)] = &[(
-    "HEAD \"P OST\"",
-    "invalid value \"P OST\" in \"{}\" directive, it must be a request method",
-)];
-const HEADER_PAIR: &[(&str, &str)] = &[
-    ("x:y z", "invalid value \"x:y\" in \"{}\" directive, it must be a header name"),
-    ("\"\" z", "invalid value \"\" in \"{}\" directive, it must be a header name"),
-    ("x-name", "\"{}\" directive needs a header name and its value"),
-];
-const FILE: &[(&str, &str)] = &[(
-    "/nonexistent/px",
-    "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
-)];
-const CA_FILE: &[(&str, &str)] = &[
-    (
-        "/nonexistent/px",
-        "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
-    ),
-    ("/tmp/a$b", "\"{}\" directive names a file with quotes, \"\\\" or \"$\""),
-];
-
-/// `SECRET_FILE` and `CA_FILE` are replaced by files that are there.
-#[rustfmt::skip]
-const ROWS: &[Row] = &[
-    row("px_app_id", IsDuplicate, "PXabcd1234", APP_ID, "PXa PXb"),
-    row("px_appId", IsDuplicate, "PXabcd1234", APP_ID, ""),
-    row("px_auth_token", IsDuplicate, "\"to $ken\"", SECRET, "a b"),
-    row("px_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
-    row("px_cookie_secret", IsDuplicate, "new old", SECRET, "a b c"),
-    row("px_cookie_secret_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
-    row("px_cookie_secret_old", IsDuplicate, "old", SECRET, "a b"),
-    row("px_cookie_secret_old_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
-    row("px_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_module_enabled", IsDuplicate, "off", FLAG, "on off"),
-    row("px_active_header_name", IsDuplicate, "x-px-active", HEADER, "a b"),
-    row("px_block_enabled", MustAgree, "on", FLAG, ""),
-    row("px_module_mode", MustAgree, "active_blocking", MODE, ""),
-    row("px_blocking_score", IsDuplicate, "0", number!("0", "100", "-1", "101"), ""),
-    row("px_bypass_monitor_header", IsDuplicate, "x-px-block", HEADER, ""),
-    row("px_s2s_timeout", IsDuplicate, "2000", time!("1", "60000", "0", "61s"), ""),
-    row("px_debug", IsDuplicate, "off", FLAG, ""),
-    row("px_variables_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_url_decode_reserved_characters", IsDuplicate, "on", FLAG, ""),
-
-    row("px_enabled_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_whitelist_uri_full", Appends, "/a /b?c=1", TEXTS, ""),
-    row("px_whitelist_uri_prefixes", Appends, "/a /b", TEXTS, ""),
-    row("px_whitelist_uri_suffixes", Appends, "/a .b", TEXTS, ""),
-    row("px_whitelist_uri_pattern", Appends, "/a/.+", REGEXES, ""),
-    row("px_whitelist_ip_addresses", Appends, "10.0.0.0/8 2001:db8::1 unix:", NETWORKS, ""),
-    row("px_filter_by_ip", Appends, "192.0.2.1 ::ffff:192.0.2.0/120", NETWORKS, ""),
-    row("px_whitelist_ua_full", Appends, "\"A b/1.0\"", TEXTS, ""),
-    row("px_whitelist_ua_sub", Appends, "bot", TEXTS, ""),
-    row("px_whitelist_hosts", Appends, "a.test b.test", TEXTS, ""),
-    row("px_filter_by_route", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_filter_by_domain", Appends, "\\.test$", REGEXES, ""),
-    row("px_filter_by_extension", Appends, ".css js", EXTENSIONS, ""),
-    row("px_filter_by_http_method", Appends, "options HEAD", METHODS, ""),
-    row("px_filter_by_user_agent", Appends, "Probe/ ~*monitor", ROUTES, ""),
-    row("px_filter_by_header", Appends, "x-probe 1", HEADER_PAIR, "a b c"),
-    row("px_filter_strict", IsDuplicate, "off", FLAG, ""),
-
-    row("px_enforced_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
-    row("px_enforced_routes_exclusive", IsDuplicate, "off", FLAG, ""),
-    row("px_monitored_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
-    row("px_sensitive_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
-    row("px_sensitive_routes_prefix", Appends, "/a /b", TEXTS, ""),
-    row("px_sensitive_routes_suffix", Appends, "/a /b", TEXTS, ""),
-    row("px_sensitive_routes_regex", Appends, "/.*\\/enforced\\/regex$/ ^/b", REGEXES, ""),
-
-    row("px_ip_headers", Appends, "X-True-IP X-Forwarded-For", HEADERS, ""),
-    row("px_sensitive_headers", Appends, "cookie authorization", HEADERS, ""),
-    row("px_custom_cookie_header", IsDuplicate, "x-px-cookies", HEADER, ""),
-    row("px_data_enrichment_header_name", IsDuplicate, "x-px-de", HEADER, ""),
-    row("px_pxde_header_name", IsDuplicate, "x-px-de", HEADER, ""),
-    row("px_enable_pxde", IsDuplicate, "on", FLAG, ""),
-    row("px_secured_pxhd_enabled", IsDuplicate, "on", FLAG, ""),
-
-    row("px_enable_json_response", IsDuplicate, "on", FLAG, ""),
-    row("px_advanced_blocking_response_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_custom_logo", IsDuplicate, "https://$host/logo.png", COMPLEX, ""),
-    row("px_css_ref", IsDuplicate, "/block.css", COMPLEX, ""),
-    row("px_js_ref", IsDuplicate, "/block.js", COMPLEX, ""),
-    row("px_client_host", IsDuplicate, "https://client.example.net", URL, ""),
-    row("px_captcha_script_host", IsDuplicate, "//captcha.example.net", URL, ""),
-
-    row("px_send_async_activities_enabled", IsDuplicate, "off", FLAG, ""),
-    row("px_compression_enabled", IsDuplicate, "on", FLAG, ""),
-    row("px_compression_level", IsDuplicate, "9", number!("1", "9", "0", "10"), ""),
-    row("px_max_activity_batch_size", IsDuplicate, "0", number!("0", "1000", "-1", "1001"), ""),
-    row("px_batch_activities_timeout_ms", IsDuplicate, "1s", time!("10", "60000", "9", "60001"), ""),
-    row("px_async_timeout", IsDuplicate, "500ms", time!("10", "60000", "0", "2h"), ""),
-
-    row("px_activity_spool", IsDuplicate, "off", SPOOL, "a b c"),
-
-    row("px_backend_url", IsDuplicate, "https://sapi.example.net/base/", URL, ""),
-    row("px_backend_collector_url", IsDuplicate, "http://127.0.0.1:9000", URL, ""),
-    row("px_max_errors_threshold", IsDuplicate, "0", number!("0", "1000000", "-1", "1000001"), ""),
-    row("px_errors_count_interval", IsDuplicate, "60s", time!("100", "3600000", "99", "2h"), ""),
-    row("px_ssl_verify", IsDuplicate, "on", FLAG, ""),
-    row("px_ssl_verify_depth", IsDuplicate, "5", number!("1", "20", "0", "21"), ""),
-    row("px_ssl_trusted_certificate", IsDuplicate, "CA_FILE", CA_FILE, ""),
-    row("px_token_version", IsDuplicate, "v3 v1", TOKEN_VERSION, ""),
-    row("px_risk_cookie_max_length", IsDuplicate, "4096", number!("1", "65536", "0", "65537"), ""),
-    row("px_risk_cookie_min_iterations", IsDuplicate, "1", number!("1", "1000000", "0", "1000001"), ""),
-    row("px_risk_cookie_max_iterations", IsDuplicate, "10000", number!("1", "1000000", "0", "1000001"), ""),
-    row("px_user_agent_max_length", IsDuplicate, "1024", number!("1", "65536", "0", "65537"), ""),
-    row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
-    row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
-];
-
-/// Other names of a directive, which share its storage.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("px_app_id", "px_appId"),
-    ("px_auth_token", "px_auth_token_file"),
-    ("px_cookie_secret", "px_cookie_secret_file"),
-    ("px_cookie_secret_old", "px_cookie_secret_old_file"),
-    ("px_enabled", "px_module_enabled"),
-    ("px_block_enabled", "px_module_mode"),
-    ("px_whitelist_ip_addresses", "px_filter_by_ip"),
-    ("px_data_enrichment_header_name", "px_pxde_header_name"),
-    ("px_enable_json_response", "px_advanced_blocking_response_enabled"),
-];
-
-/// A directory of one test, away when it is over.
-struct Files(PathBuf);
-
-impl Files {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("px-conf-errors-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory can be made");
-        Self(dir)
-    }
-
-    /// A file that only its owner can read; its path.
-    fn secret(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        self.file(name, content, 0o600)
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, content).expect("a file can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode can be set");
-        path.display().to_string()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What `nginx -t` says about `conf`, which stands in the file `px.conf` inside `http`: whether it
-/// accepts it, and its lines from `[warn]` on, without time and process.
-fn check(conf: impl AsRef<[u8]>) -> (bool, Vec<String>) {
-    check_with(conf, |_| ())
-}
-
-/// As [`check`]; `prepare` may put files beside `px.conf`, which calls their directory `DIR/`.
-fn check_with(conf: impl AsRef<[u8]>, prepare: impl FnOnce(&Files)) -> (bool, Vec<String>) {
-    let files = Files::new();
-    prepare(&files);
-    let conf = match std::str::from_utf8(conf.as_ref()) {
-        Ok(text) => text.replace("DIR/", &files.prefix()).into_bytes(),
-        Err(_) => conf.as_ref().to_vec(),
-    };
-    files.secret("px.conf", conf);
-    files.check("", "include px.conf;", &[])
-}
-
-impl Files {
-    fn prefix(&self) -> String {
-        format!("{}/", self.0.display())
-    }
-
-    /// What `nginx -t`, behind the words of `command`, says about a configuration with `main` in its
-    /// sixth line and `http` in its ninth. Names of files in here are shown without directory.
-    fn check(&self, main: &str, http: &str, command: &[&str]) -> (bool, Vec<String>) {
-        let dir = self.prefix();
-        let module = support::nginx::module();
-        self.secret(
-            "nginx.conf",
-            format!(
-                "load_module {};\npid {dir}pid;\nerror_log stderr;\nevents {{}}\n\n{main}\nhttp {{\n\
-                 client_body_temp_path {dir}a; proxy_temp_path {dir}b; fastcgi_temp_path {dir}c; \
-                 uwsgi_temp_path {dir}d; scgi_temp_path {dir}e;\n\
-                 {http}\nserver {{ listen unix:{dir}s; }} }}\n",
-                module.display()
-            ),
-        );
-        let nginx = support::nginx::binary();
-        let nginx = nginx.to_str().expect("UTF-8");
-        let words: Vec<&str> = command
-            .iter()
-            .copied()
-            .chain([nginx, "-t", "-q", "-p", &dir, "-c", "nginx.conf"])
-            .collect();
-        let output = Command::new(words[0]).args(&words[1..]).output().expect("nginx can be run");
-        let _ = fs::remove_file(self.0.join("s"));
-        let said = String::from_utf8_lossy(&output.stderr).replace(&dir, "");
-        let lines = lines(&said);
-        assert!(output.status.success() || !lines.is_empty(), "{said}");
-        (output.status.success(), lines)
-    }
-}
-
-/// `[level] text` of every line from `[warn]` on, each once: nginx may write to a log and to stderr.
-fn lines(said: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for line in said.lines() {
-        let Some(level) = ["[warn]", "[error]", "[crit]", "[alert]", "[emerg]"]
-            .into_iter()
-            .find(|level| line.contains(level))
-        else {
-            continue;
-        };
-        let (_, text) = line.split_once(level).expect("just found");
-        let text = text.trim_start();
-        let is_pid =
-            |(pid, _): &(&str, &str)| pid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'#');
-        let text = text.split_once(": ").filter(is_pid).map_or(text, |(_, text)| text);
-        let line = format!("{level} {text}");
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    lines
-}
 
 #[track_caller]
 fn assert_refused(conf: &str, expected: &str) {
@@ -491,14 +54,24 @@ fn is_synonym(name: &str) -> bool {
     SYNONYMS.iter().any(|(_, synonym)| *synonym == name)
 }
 
-/// A good line for every directive but those that `skip`.
-fn good_lines(files: &Files, skip: impl Fn(&str) -> bool) -> String {
+/// A good line for `row`, in which names of files are those of `files`.
+fn good_line(files: &Files, row: &Row) -> String {
     let secret = files.secret("secret", "one\n");
-    let rows = ROWS.iter().filter(|row| !skip(row.name));
-    rows.map(|row| format!("{} {};\n", row.name, row.good))
-        .collect::<String>()
+    let basic = files.secret("basic", "Basic dTpw\n");
+    format!("{} {};\n", row.name, row.good)
         .replace("SECRET_FILE", &secret)
+        .replace("BASIC_FILE", &basic)
         .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt")
+}
+
+fn is_warned_about(row: &Row) -> bool {
+    matches!(row.twice, Warns | IsIgnored)
+}
+
+/// A good line for every directive but those that `skip`, and those that warn in any case.
+fn good_lines(files: &Files, skip: impl Fn(&str) -> bool) -> String {
+    let rows = ROWS.iter().filter(|row| !skip(row.name) && !is_warned_about(row));
+    rows.map(|row| good_line(files, row)).collect()
 }
 
 #[test]
@@ -517,7 +90,8 @@ fn good_values_are_accepted_in_http_server_and_location() {
         good_lines(&files, |name| SYNONYMS.iter().any(|(first, _)| *first == name));
     for lines in [of_one_spelling, with_the_other] {
         let conf = format!(
-            "{lines} server {{ {lines} location / {{ {lines} location /in {{ {lines} }} }} }}"
+            "{lines} server {{ {lines} location / {{ {lines} location /in {{ {lines} }} }}
+             location @named {{ return 204; }} }}"
         );
         assert_accepted(&conf);
     }
@@ -548,14 +122,15 @@ fn a_wrong_number_of_arguments_is_refused() {
 #[test]
 fn every_flag_takes_the_words_of_all_documents() {
     let flags: Vec<&Row> = ROWS.iter().filter(|row| row.bad == FLAG).collect();
-    assert_eq!(flags.len(), 15);
+    assert_eq!(flags.len(), 33);
     for word in ["on", "off", "true", "false", "1", "0", "On", "OFF", "True", "FALSE"] {
         let of = |one: bool| {
             let rows = flags.iter().filter(|row| is_synonym(row.name) != one);
             rows.map(|row| format!("{} {word};\n", row.name)).collect::<String>()
         };
         // Where a flag switches everything on, or warns, others make it complete and quiet.
-        let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;\n";
+        let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;
+            px_api_protection_block_url /a; px_api_protection_default_redirect_url /b;\n";
         for lines in [of(true), of(false)] {
             let (accepted, said) = check(format!("{identity}{lines}"));
             assert!(accepted, "{word}: {}", said.join("\n"));
@@ -566,33 +141,106 @@ fn every_flag_takes_the_words_of_all_documents() {
 #[test]
 fn a_scalar_may_stand_once_and_a_list_often() {
     for_each(ROWS, |row| {
-        let files = Files::new();
-        let secret = files.secret("secret", "one\n");
-        let good = row
-            .good
-            .replace("SECRET_FILE", &secret)
-            .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt");
-        let conf = format!("{0} {good};\n{0} {good};\n", row.name);
+        let line = good_line(&Files::new(), row);
+        let conf = line.repeat(2);
+        let duplicate = format!("[emerg] \"{}\" directive is duplicate in px.conf:2", row.name);
+        let (accepted, said) = check(&conf);
+        let warned = said.iter().filter(|line| line.starts_with("[warn]")).count();
+        assert_eq!(warned, if is_warned_about(row) { 2 } else { 0 }, "{said:?}");
         match row.twice {
-            IsDuplicate => {
-                assert_refused(
-                    &conf,
-                    &format!("\"{}\" directive is duplicate in px.conf:2", row.name),
-                );
-            }
-            Appends | MustAgree => assert_accepted(&conf),
+            IsDuplicate | Warns => assert_eq!((accepted, said.last()), (false, Some(&duplicate))),
+            Appends | MustAgree | IsIgnored => assert!(accepted, "{said:?}"),
         }
     });
+}
+
+/// What is accepted for the sake of other enforcers' configurations says so.
+#[test]
+fn what_has_no_effect_says_so_where_it_stands() {
+    for_each(ROWS, |row| {
+        if !is_warned_about(row) {
+            return;
+        }
+        let (accepted, said) = check(format!("\n{} {};", row.name, row.good));
+        assert!(accepted, "{said:?}");
+        let [line] = said.as_slice() else { panic!("{said:?}") };
+        let what = if row.twice == Warns { "is deprecated: " } else { "has no effect: " };
+        assert!(line.starts_with(&format!("[warn] \"{}\" {what}", row.name)), "{line}");
+        assert!(line.ends_with(" in px.conf:2"), "{line}");
+    });
+}
+
+#[test]
+fn a_level_that_contradicts_its_own_severity_is_refused() {
+    for (conf, second) in [
+        ("px_debug on;\npx_logger_severity error;", "px_logger_severity"),
+        ("px_logger_severity none;\npx_debug off;", "px_debug"),
+        ("px_debug on;\npx_debug off;", "px_debug"),
+    ] {
+        assert_refused(
+            conf,
+            &format!(
+                "\"{second}\" directive contradicts \"px_debug\" or \"px_logger_severity\" at the same \
+                 level in px.conf:2"
+            ),
+        );
+    }
+    assert_accepted("px_debug on; px_logger_severity debug; server { px_debug off; }");
+}
+
+#[test]
+fn answers_that_lack_something_or_contradict_each_other_are_refused() {
+    for (conf, expected) in [
+        (
+            "\npx_api_protection_mode on;",
+            "\"px_api_protection_block_url\" is missing where \"px_api_protection_mode\" is on, \
+             px.conf:1",
+        ),
+        (
+            "px_api_protection_mode on; px_api_protection_block_url /b;",
+            "\"px_api_protection_default_redirect_url\" is missing where \"px_api_protection_mode\" is \
+             on, px.conf:1",
+        ),
+        (
+            "px_custom_block_url @named; px_redirect_on_custom_url on;",
+            "\"px_redirect_on_custom_url\" needs a path or a URL in \"px_custom_block_url\", not the \
+             named location \"@named\", px.conf:1",
+        ),
+        (
+            "px_custom_block_url https://www.example.com/b;",
+            "\"px_custom_block_url\" names another site: that works with \"px_redirect_on_custom_url \
+             on\" only, px.conf:1",
+        ),
+    ] {
+        assert_refused_at_the_end(&format!("{ENABLED} {conf}"), expected);
+    }
+    for directive in [
+        "px_custom_block_url",
+        "px_custom_web_block_page_response",
+        "px_custom_create_advanced_blocking_response",
+        "px_custom_rate_limit_block_page",
+        "px_custom_verification_handler",
+        "px_cors_custom_preflight_handler",
+        "px_additional_activity_handler",
+    ] {
+        let others = "px_enable_json_response on; px_cors_support_enabled on;";
+        let conf = format!("{ENABLED} {others} server {{ listen 127.0.0.1:1;\n{directive} @x;");
+        assert_refused_at_the_end(
+            &format!("{conf} location @named {{ return 204; }} }}"),
+            &format!(
+                "\"{directive}\" names \"@x\", but the server has no such location, px.conf:2"
+            ),
+        );
+    }
 }
 
 #[test]
 fn two_names_of_one_directive_are_one_directive() {
     for (first, second) in SYNONYMS {
         let files = Files::new();
-        let secret = files.secret("secret", "one\n");
         let line = |name: &str| {
             let row = ROWS.iter().find(|row| row.name == name).expect("in the table");
-            format!("{name} {};\n", row.good.replace("SECRET_FILE", &secret))
+            good_line(&files, row)
         };
         let twice = ROWS.iter().find(|row| row.name == *first).expect("in the table").twice;
         for (one, other) in [(first, second), (second, first)] {

@@ -62,12 +62,7 @@ fn rows() -> Vec<Row> {
                 "append" | "any" | "slots" => Kind::List,
                 _ => panic!("{name}: {setter}"),
             };
-            Row {
-                name: name.to_owned(),
-                args: args.to_owned(),
-                field: field.to_owned(),
-                kind,
-            }
+            Row { name: name.to_owned(), args: args.to_owned(), field: field.to_owned(), kind }
         })
         .collect();
     assert!(rows.len() > 60, "only {} rows were understood", rows.len());
@@ -277,7 +272,12 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
         ("px_debug", "off", "src/log.rs", "#[default]\n    Error,"),
         ("px_logger_severity", "error", "src/log.rs", "#[default]\n    Error,"),
         ("px_debug_probability", "1", "src/conf.rs", "values.debug_probability.unwrap_or(1)"),
-        ("px_deferred_activities", "on", "src/conf.rs", "values.deferred_activities.unwrap_or(true)"),
+        (
+            "px_deferred_activities",
+            "on",
+            "src/conf.rs",
+            "values.deferred_activities.unwrap_or(true)",
+        ),
         (
             "px_additional_activity_handler_enabled",
             "on",
@@ -308,7 +308,7 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
             "src/values.rs",
             "self.cors_create_custom_block_response_headers_enabled != Some(false)",
         ),
-        ("px_s2s_timeout", "1s", "src/conf.rs", "values.s2s_timeout.unwrap_or(1000)"),
+        ("px_s2s_timeout", "1s", "src/conf.rs", "S2S_TIMEOUT: u64 = 1000"),
         (
             "px_compression_enabled",
             "off",
@@ -541,11 +541,24 @@ fn every_example_of_the_reference_works() {
 fn every_message_is_explained() {
     let page = read("docs/troubleshooting.md");
     let mut seen = 0;
-    for entry in fs::read_dir(repository().join("src")).expect("the sources are there") {
+    let entries = ["src", "src/directives"].map(|dir| fs::read_dir(repository().join(dir)));
+    for entry in entries.into_iter().flat_map(|entries| entries.expect("the sources are there")) {
         let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            continue;
+        }
         let source = fs::read_to_string(&path).expect("a source");
         for text in literals(&source) {
-            let begins = ["px: ", "holds a", "names a", "is missing where", "contradicts the mode"];
+            let begins = [
+                "px: ",
+                "holds a",
+                "names a",
+                "is missing where",
+                "contradicts ",
+                "has more than",
+                "must be \"Basic",
+                "is deprecated",
+            ];
             let is_message = begins.iter().any(|begin| text.starts_with(begin));
             if !is_message || text.len() < 8 {
                 continue;

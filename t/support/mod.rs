@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod client;
+pub mod conf_check;
 pub mod h2;
 pub mod nginx;
 pub mod origin;

@@ -1,0 +1,464 @@
+//! One row for every directive: what it takes, what it refuses, and in which words.
+
+/// What a directive does when it stands twice at one level.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Twice {
+    IsDuplicate,
+    Appends,
+    MustAgree,
+    /// As a duplicate; and a warning about each that is accepted.
+    Warns,
+    /// Without effect, how often ever; a warning about each.
+    IsIgnored,
+}
+use Twice::{Appends, IsDuplicate, IsIgnored, MustAgree, Warns};
+
+/// One directive of the table in `src/directives.rs`.
+pub struct Row {
+    pub name: &'static str,
+    pub twice: Twice,
+    /// Arguments that are accepted without a word.
+    pub good: &'static str,
+    /// Arguments and what is said about them; `{}` is the directive's name.
+    pub bad: &'static [(&'static str, &'static str)],
+    /// A number of arguments that is refused.
+    pub arity: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    twice: Twice,
+    good: &'static str,
+    bad: &'static [(&'static str, &'static str)],
+    arity: &'static str,
+) -> Row {
+    Row { name, twice, good, bad, arity }
+}
+
+macro_rules! invalid {
+    ($value:literal, $reason:expr) => {
+        ($value, concat!("invalid value \"", $value, "\" in \"{}\" directive, ", $reason))
+    };
+}
+
+pub const FLAG: &[(&str, &str)] = &[
+    invalid!("yes", "it must be \"on\" or \"off\""),
+    ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"on\" or \"off\""),
+];
+const APP_ID: &[(&str, &str)] = &[
+    invalid!("abcd1234", "it must be the application id, \"PX\" followed by letters and digits"),
+    invalid!("PX", "it must be the application id, \"PX\" followed by letters and digits"),
+    invalid!("PXab/cd", "it must be the application id, \"PX\" followed by letters and digits"),
+    invalid!("PX$app", "it must be the application id, \"PX\" followed by letters and digits"),
+];
+const SECRET: &[(&str, &str)] = &[
+    ("\"\"", "\"{}\" directive holds an empty secret"),
+    ("\"se\\tcret\"", "\"{}\" directive holds a secret with a control character"),
+];
+const HEADER: &[(&str, &str)] = &[
+    invalid!("x:y", "it must be a header name"),
+    ("\"x y\"", "invalid value \"x y\" in \"{}\" directive, it must be a header name"),
+];
+const HEADERS: &[(&str, &str)] = &[
+    ("x-one x:two", "invalid value \"x:two\" in \"{}\" directive, it must be a header name"),
+    ("x-one \"\"", "\"{}\" directive holds an empty value among others"),
+];
+const TEXTS: &[(&str, &str)] = &[("/a \"\"", "\"{}\" directive holds an empty value among others")];
+const ROUTES: &[(&str, &str)] = &[
+    ("/a \"\"", "\"{}\" directive holds an empty value among others"),
+    (
+        "\"~^/a(?=b)\"",
+        "invalid value \"~^/a(?=b)\" in \"{}\" directive, look-ahead and look-behind are not \
+         supported, because expressions are matched in linear time (at character 4 of \"^/a(?=b)\")",
+    ),
+    (
+        "/ok \"~*/a(b\"",
+        "invalid value \"~*/a(b\" in \"{}\" directive, unclosed group (at character 3 of \"/a(b\")",
+    ),
+    ("\"~\"", "invalid value \"~\" in \"{}\" directive, the regular expression is empty"),
+];
+const REGEXES: &[(&str, &str)] = &[
+    ("a \"\"", "\"{}\" directive holds an empty value among others"),
+    (
+        "\"/(?<!a)b/i\"",
+        "invalid value \"/(?<!a)b/i\" in \"{}\" directive, look-ahead and look-behind are not \
+         supported, because expressions are matched in linear time (at character 1 of \"(?<!a)b\")",
+    ),
+    (
+        "\"(a)\\\\1\"",
+        "invalid value \"(a)\\1\" in \"{}\" directive, back-references are not supported, because \
+         expressions are matched in linear time (at character 4 of \"(a)\\1\")",
+    ),
+    (
+        "[z-a]",
+        "invalid value \"[z-a]\" in \"{}\" directive, invalid character class range, the start \
+         must be <= the end (at character 2 of \"[z-a]\")",
+    ),
+    (
+        "\"(a{1000}){1000}\"",
+        "invalid value \"(a{1000}){1000}\" in \"{}\" directive, it needs more than 10 MiB once \
+         compiled (\"(a{1000}){1000}\")",
+    ),
+];
+const NETWORKS: &[(&str, &str)] = &[
+    (
+        "10.0.0.0/8 office",
+        "invalid value \"office\" in \"{}\" directive, \"office\" is neither an IPv4 nor an IPv6 \
+         address; write an address, a network like \"192.0.2.0/24\" or \"2001:db8::/32\", or \"unix:\"",
+    ),
+    invalid!("10.0.0.0/33", "prefix length \"/33\" is not a number from 0 to 32"),
+    invalid!("2001:db8::/129", "prefix length \"/129\" is not a number from 0 to 128"),
+];
+const URL: &[(&str, &str)] = &[
+    invalid!("sapi.example.net", "it must look like \"https://host[:port][/path]\""),
+    invalid!("ftp://sapi.example.net", "it must look like \"https://host[:port][/path]\""),
+    invalid!("https://", "its host is empty or holds characters that no host name has"),
+    invalid!("https://$host", "its host is empty or holds characters that no host name has"),
+    invalid!("https://sapi.example.net:0", "its port is not a number from 1 to 65535"),
+    invalid!("https://[::1:443", "it must look like \"https://host[:port][/path]\""),
+    invalid!("https://[::z]", "its IPv6 address is not valid"),
+    invalid!(
+        "https://sapi.example.net/a?b",
+        "its path holds characters other than letters, digits and \"/._~-%\""
+    ),
+];
+pub const COMPLEX: &[(&str, &str)] = &[("$px_no_such", "unknown \"px_no_such\" variable")];
+
+macro_rules! number {
+    ($min:literal, $max:literal, $below:literal, $above:literal) => {
+        &[
+            invalid!($below, concat!("it must be a whole number from ", $min, " to ", $max)),
+            invalid!($above, concat!("it must be a whole number from ", $min, " to ", $max)),
+            invalid!("1.5", concat!("it must be a whole number from ", $min, " to ", $max)),
+            (
+                "\"\"",
+                concat!(
+                    "invalid value \"\" in \"{}\" directive, it must be a whole number from ",
+                    $min,
+                    " to ",
+                    $max
+                ),
+            ),
+        ]
+    };
+}
+
+macro_rules! time {
+    ($min:literal, $max:literal, $below:literal, $above:literal) => {
+        &[
+            invalid!(
+                $below,
+                concat!(
+                    "it must be a time from ",
+                    $min,
+                    "ms to ",
+                    $max,
+                    "ms, such as \"500ms\" or \"1s\""
+                )
+            ),
+            invalid!(
+                $above,
+                concat!(
+                    "it must be a time from ",
+                    $min,
+                    "ms to ",
+                    $max,
+                    "ms, such as \"500ms\" or \"1s\""
+                )
+            ),
+            invalid!(
+                "soon",
+                concat!(
+                    "it must be a time from ",
+                    $min,
+                    "ms to ",
+                    $max,
+                    "ms, such as \"500ms\" or \"1s\""
+                )
+            ),
+        ]
+    };
+}
+
+const MODE: &[(&str, &str)] = &[
+    invalid!("blocking", "it must be \"monitor\" or \"active_blocking\""),
+    invalid!("on", "it must be \"monitor\" or \"active_blocking\""),
+];
+const TOKEN_VERSION: &[(&str, &str)] = &[
+    invalid!("v4", "it must be \"v3\", \"v3 v1\" or \"v2\""),
+    invalid!("v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
+    invalid!("v2 v1", "it must be \"v3\", \"v3 v1\" or \"v2\""),
+];
+const SPOOL: &[(&str, &str)] = &[
+    invalid!("on", "it must be \"off\" or \"path=directory max_size=size\""),
+    (
+        "path=/tmp max_size=1k",
+        "invalid value \"max_size=1k\" in \"{}\" directive, it must be a size of 1m or more",
+    ),
+    ("path=/tmp", "\"{}\" directive needs both \"path\" and \"max_size\""),
+    ("max_size=1m", "\"{}\" directive needs both \"path\" and \"max_size\""),
+];
+const TOKEN_CACHE: &[(&str, &str)] = &[
+    invalid!("on", "it must be \"off\" or \"zone=name:size\""),
+    invalid!("zone=px", "it must be \"off\" or \"zone=name:size\""),
+    invalid!("zone=:8m", "its zone needs a name of letters, digits, \"_\" and \"-\""),
+    invalid!("zone=px:1k", "its size must be 512k or more"),
+    invalid!("zone=px:much", "its size must be 512k or more"),
+];
+const EXTENSIONS: &[(&str, &str)] = &[
+    (
+        ".css /a.js",
+        "invalid value \"/a.js\" in \"{}\" directive, it must be a file extension such as \".css\"",
+    ),
+    (".", "invalid value \".\" in \"{}\" directive, it must be a file extension such as \".css\""),
+];
+const METHODS: &[(&str, &str)] = &[(
+    "HEAD \"P OST\"",
+    "invalid value \"P OST\" in \"{}\" directive, it must be a request method",
+)];
+const HEADER_PAIR: &[(&str, &str)] = &[
+    ("x:y z", "invalid value \"x:y\" in \"{}\" directive, it must be a header name"),
+    ("\"\" z", "invalid value \"\" in \"{}\" directive, it must be a header name"),
+    ("x-name", "\"{}\" directive needs a header name and its value"),
+];
+const FILE: &[(&str, &str)] = &[(
+    "/nonexistent/px",
+    "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
+)];
+const CA_FILE: &[(&str, &str)] = &[
+    (
+        "/nonexistent/px",
+        "\"{}\" directive cannot read \"/nonexistent/px\": No such file or directory (os error 2)",
+    ),
+    ("/tmp/a$b", "\"{}\" directive names a file with quotes, \"\\\" or \"$\""),
+];
+
+const SEVERITY: &[(&str, &str)] =
+    &[invalid!("warn", "it must be \"none\", \"error\" or \"debug\"")];
+const SLOTS: &[(&str, &str)] = &[
+    ("x-one x:two", "invalid value \"x:two\" in \"{}\" directive, it must be a header name"),
+    ("a b c d e f g h i j k", "\"{}\" directive has more than 10 values at this level"),
+];
+const COOKIES: &[(&str, &str)] = &[
+    ("one a=b", "invalid value \"a=b\" in \"{}\" directive, it must be the name of a cookie"),
+    ("a b c d e f g h i j k", "\"{}\" directive has more than 10 values at this level"),
+];
+const SLOT: &[(&str, &str)] = &[
+    ("0 a", "invalid value \"0\" in \"{}\" directive, it must be a whole number from 1 to 20"),
+    ("21 a", "invalid value \"21\" in \"{}\" directive, it must be a whole number from 1 to 20"),
+    ("x a", "invalid value \"x\" in \"{}\" directive, it must be a whole number from 1 to 20"),
+];
+const NAMED: &[(&str, &str)] = &[
+    invalid!("/block", "it must be a named location of this server, such as \"@block\""),
+    invalid!("@", "it must be a named location of this server, such as \"@block\""),
+    invalid!("@a/b", "it must be a named location of this server, such as \"@block\""),
+];
+const BLOCK_URL: &[(&str, &str)] = &[
+    invalid!("@", "it must be a named location of this server, such as \"@block\""),
+    invalid!(
+        "block.html",
+        "it must be a path such as \"/block.html\", a named location such as \"@block\" or a URL \
+         such as \"https://www.example.com/block.html\""
+    ),
+];
+const TARGET: &[(&str, &str)] = &[invalid!(
+    "log",
+    "it must be a named location such as \"@block\" or a URI such as \"/block.html\""
+)];
+const PROXY: &[(&str, &str)] = &[
+    invalid!("127.0.0.1:3128", "it must look like \"https://host[:port][/path]\""),
+    invalid!("https://127.0.0.1:3128", "it must look like \"http://host:port\""),
+    invalid!("http://127.0.0.1:3128/a", "it must look like \"http://host:port\""),
+];
+const BASIC: &[(&str, &str)] = &[
+    ("\"\"", "\"{}\" directive holds an empty secret"),
+    ("user:password", "\"{}\" directive must be \"Basic \" and user:password in base64"),
+    ("\"Basic dXNlcg==\"", "\"{}\" directive must be \"Basic \" and user:password in base64"),
+];
+
+/// `SECRET_FILE`, `BASIC_FILE` and `CA_FILE` are replaced by files that are there.
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    row("px_app_id", IsDuplicate, "PXabcd1234", APP_ID, "PXa PXb"),
+    row("px_appId", IsDuplicate, "PXabcd1234", APP_ID, ""),
+    row("px_auth_token", IsDuplicate, "\"to $ken\"", SECRET, "a b"),
+    row("px_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
+    row("px_cookie_secret", IsDuplicate, "new old", SECRET, "a b c"),
+    row("px_cookie_secret_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
+    row("px_cookie_secret_old", IsDuplicate, "old", SECRET, "a b"),
+    row("px_cookie_secret_old_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),
+    row("px_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_module_enabled", IsDuplicate, "off", FLAG, "on off"),
+    row("px_active_header_name", IsDuplicate, "x-px-active", HEADER, "a b"),
+    row("px_block_enabled", MustAgree, "on", FLAG, ""),
+    row("px_module_mode", MustAgree, "active_blocking", MODE, ""),
+    row("px_blocking_score", IsDuplicate, "0", number!("0", "100", "-1", "101"), ""),
+    row("px_bypass_monitor_header", IsDuplicate, "x-px-block", HEADER, ""),
+    row("px_s2s_timeout", IsDuplicate, "2000", time!("1", "60000", "0", "61s"), ""),
+    row("px_enforce_timeout", IsDuplicate, "3s", time!("1", "60000", "0", "61s"), ""),
+    row("px_debug", MustAgree, "on", FLAG, ""),
+    row("px_logger_severity", MustAgree, "debug", SEVERITY, ""),
+    row("px_debug_probability", IsDuplicate, "10", number!("1", "1000000", "0", "1000001"), ""),
+    row("px_bot_enforcer", IsDuplicate, "on", FLAG, ""),
+    row("px_enabled_if", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_enable_server_calls", IsDuplicate, "on", FLAG, ""),
+    row("px_pre_enforce_handler", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_variables_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_url_decode_reserved_characters", IsDuplicate, "on", FLAG, ""),
+
+    row("px_enabled_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
+    row("px_whitelist_uri_full", Appends, "/a /b?c=1", TEXTS, ""),
+    row("px_whitelist_uri_prefixes", Appends, "/a /b", TEXTS, ""),
+    row("px_whitelist_uri_suffixes", Appends, "/a .b", TEXTS, ""),
+    row("px_whitelist_uri_pattern", Appends, "/a/.+", REGEXES, ""),
+    row("px_whitelist_ip_addresses", Appends, "10.0.0.0/8 2001:db8::1 unix:", NETWORKS, ""),
+    row("px_filter_by_ip", Appends, "192.0.2.1 ::ffff:192.0.2.0/120", NETWORKS, ""),
+    row("px_whitelist_ua_full", Appends, "\"A b/1.0\"", TEXTS, ""),
+    row("px_whitelist_ua_sub", Appends, "bot", TEXTS, ""),
+    row("px_whitelist_hosts", Appends, "a.test b.test", TEXTS, ""),
+    row("px_filter_by_route", Appends, "/a =/b ~c ~*d", ROUTES, ""),
+    row("px_filter_by_domain", Appends, "\\.test$", REGEXES, ""),
+    row("px_filter_by_extension", Appends, ".css js", EXTENSIONS, ""),
+    row("px_filter_by_http_method", Appends, "options HEAD", METHODS, ""),
+    row("px_filter_by_user_agent", Appends, "Probe/ ~*monitor", ROUTES, ""),
+    row("px_filter_by_header", Appends, "x-probe 1", HEADER_PAIR, "a b c"),
+    row("px_filter_strict", IsDuplicate, "off", FLAG, ""),
+    row("px_custom_is_filtered_request", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_filter_on_cache_hit_enabled", IsIgnored, "on", &[], "a b"),
+
+    row("px_enforced_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
+    row("px_enforced_routes_exclusive", IsDuplicate, "off", FLAG, ""),
+    row("px_custom_is_enforced_request", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_monitored_routes", Appends, "/a ^/b =/c ~d", ROUTES, ""),
+    row("px_custom_is_monitored_request", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_sensitive_routes", Appends, "/a =/b ~c ~*d", ROUTES, ""),
+    row("px_sensitive_routes_prefix", Appends, "/a /b", TEXTS, ""),
+    row("px_sensitive_routes_suffix", Appends, "/a /b", TEXTS, ""),
+    row("px_sensitive_routes_regex", Appends, "/.*\\/enforced\\/regex$/ ^/b", REGEXES, ""),
+    row("px_custom_is_sensitive_request", Appends, "$arg_a 0", COMPLEX, ""),
+
+    row("px_ip_headers", Appends, "X-True-IP X-Forwarded-For", HEADERS, ""),
+    row("px_custom_client_ip_extraction", IsDuplicate, "$http_x_ip", COMPLEX, ""),
+    row("px_client_ip", IsDuplicate, "$http_x_ip", COMPLEX, ""),
+    row("px_anonymize_ip", IsDuplicate, "on", FLAG, ""),
+    row("px_sensitive_headers", Appends, "cookie authorization", HEADERS, ""),
+    row("px_sensitive_headers_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_allowed_cookies", Appends, "a b", TEXTS, ""),
+    row("px_custom_cookie_header", IsDuplicate, "x-px-cookies", HEADER, ""),
+    row("px_custom_cookie_header_enabled", Warns, "on", FLAG, ""),
+    row("px_activity_header", Appends, "x-a $host", HEADER_PAIR, "a b c"),
+    row("px_custom_activity_headers", Appends, "x-a $host", HEADER_PAIR, "a b c"),
+    row("px_custom_parameters", Appends, "x-a \"\" x-b", SLOTS, ""),
+    row("px_cookie_custom_parameters", Appends, "a \"\" b", COOKIES, ""),
+    row("px_custom_parameter", Appends, "20 $host", SLOT, "1"),
+    row("px_score_header_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_score_header_name", IsDuplicate, "x-px-score", HEADER, ""),
+    row("px_upstream_score_header_name", IsDuplicate, "x-px-score", HEADER, ""),
+    row("px_identifier_header_name", IsDuplicate, "x-px-uuid", HEADER, ""),
+    row("px_add_block_result_header", IsDuplicate, "on", FLAG, ""),
+    row("px_enable_pre_clean", IsIgnored, "on", &[], "a b"),
+    row("px_data_enrichment_header_name", IsDuplicate, "x-px-de", HEADER, ""),
+    row("px_pxde_header_name", IsDuplicate, "x-px-de", HEADER, ""),
+    row("px_enable_pxde", IsDuplicate, "on", FLAG, ""),
+    row("px_secured_pxhd_enabled", IsDuplicate, "on", FLAG, ""),
+
+    row("px_enable_json_response", IsDuplicate, "on", FLAG, ""),
+    row("px_advanced_blocking_response_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_custom_logo", IsDuplicate, "https://$host/logo.png", COMPLEX, ""),
+    row("px_css_ref", IsDuplicate, "/block.css", COMPLEX, ""),
+    row("px_js_ref", IsDuplicate, "/block.js", COMPLEX, ""),
+    row("px_custom_block_url", IsDuplicate, "/blocked", BLOCK_URL, ""),
+    row("px_redirect_on_custom_url", IsDuplicate, "on", FLAG, ""),
+    row("px_redirect_to_referer", IsDuplicate, "on", FLAG, ""),
+    row("px_api_protection_mode", IsDuplicate, "on", FLAG, ""),
+    row("px_api_protection_block_url", IsDuplicate, "/a", COMPLEX, ""),
+    row("px_api_protection_default_redirect_url", IsDuplicate, "/a", COMPLEX, ""),
+    row("px_block_size_exceeded_15k_headers_size", IsDuplicate, "on", FLAG, ""),
+    row("px_custom_block_page_content", IsDuplicate, "<p>$host</p>", COMPLEX, ""),
+    row("px_custom_web_block_page_response", IsDuplicate, "@named", NAMED, "@a @b"),
+    row("px_custom_create_synthetic_web_response", IsDuplicate, "@named", NAMED, "@a @b"),
+    row("px_custom_create_advanced_blocking_response", IsDuplicate, "@named", NAMED, "@a @b"),
+    row("px_custom_rate_limit_block_page", IsDuplicate, "@named", NAMED, "@a @b"),
+    row("px_custom_verification_handler", IsDuplicate, "@named $px_block_result", NAMED, ""),
+    row("px_client_host", IsDuplicate, "https://client.example.net", URL, ""),
+    row("px_backend_client_url", IsDuplicate, "https://client.example.net", URL, ""),
+    row("px_captcha_script_host", IsDuplicate, "//captcha.example.net", URL, ""),
+    row("px_backend_captcha_url", IsDuplicate, "https://captcha.example.net", URL, ""),
+    row("px_cors_support_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_cors_preflight_request_filter_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_cors_custom_preflight_handler", IsDuplicate, "@named $arg_a", NAMED, ""),
+    row("px_custom_cors_preflight_handler", IsDuplicate, "@named", NAMED, ""),
+    row("px_cors_preflight_handler_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_cors_block_response_header", Appends, "x-a $host", HEADER_PAIR, "a b c"),
+    row("px_cors_create_custom_block_response_headers", Appends, "x-a $host", HEADER_PAIR, "a b c"),
+    row("px_custom_cors_set_custom_block_response_headers", Appends, "x-a $host", HEADER_PAIR, "a b c"),
+    row("px_cors_create_custom_block_response_headers_enabled", IsDuplicate, "on", FLAG, ""),
+
+    row("px_send_async_activities_enabled", IsDuplicate, "off", FLAG, ""),
+    row("px_send_page_requested_activity", IsDuplicate, "on", FLAG, ""),
+    row("px_deferred_activities", IsDuplicate, "on", FLAG, ""),
+    row("px_additional_activity_handler", IsDuplicate, "/log", TARGET, ""),
+    row("px_custom_additional_activity_handler", IsDuplicate, "@named", TARGET, ""),
+    row("px_additional_activity_handler_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_telemetry_header", IsDuplicate, "x-tell", HEADER, ""),
+    row("px_async_activities_logger", IsIgnored, "x", &[], "a b"),
+    row("px_telemetry_activity_logger", IsIgnored, "x", &[], "a b"),
+    row("px_debug_syslog_name", IsIgnored, "x", &[], "a b"),
+    row("px_error_syslog_name", IsIgnored, "x", &[], "a b"),
+    row("px_compression_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_compression_level", IsDuplicate, "9", number!("1", "9", "0", "10"), ""),
+    row("px_max_activity_batch_size", IsDuplicate, "0", number!("0", "1000", "-1", "1001"), ""),
+    row("px_batch_activities_timeout_ms", IsDuplicate, "1s", time!("10", "60000", "9", "60001"), ""),
+    row("px_async_timeout", IsDuplicate, "500ms", time!("10", "60000", "0", "2h"), ""),
+
+    row("px_activity_spool", IsDuplicate, "off", SPOOL, "a b c"),
+
+    row("px_backend_url", IsDuplicate, "https://sapi.example.net/base/", URL, ""),
+    row("px_backend_collector_url", IsDuplicate, "http://127.0.0.1:9000", URL, ""),
+    row("px_proxy_url", IsDuplicate, "http://127.0.0.1:3128", PROXY, ""),
+    row("px_proxy_authorization", IsDuplicate, "\"Basic dTpw\"", BASIC, "a b"),
+    row("px_proxy_authorization_file", IsDuplicate, "BASIC_FILE", FILE, "a b"),
+    row("px_ssl_enabled", IsIgnored, "on", &[], "a b"),
+    row("px_port", IsIgnored, "443", &[], "a b"),
+    row("px_collector_port_overide", IsIgnored, "443", &[], "a b"),
+    row("px_client_port_overide", IsIgnored, "443", &[], "a b"),
+    row("px_cookie_encrypted", IsIgnored, "on", &[], "a b"),
+    row("px_client_timeout", IsIgnored, "2s", &[], "a b"),
+    row("px_max_errors_threshold", IsDuplicate, "0", number!("0", "1000000", "-1", "1000001"), ""),
+    row("px_errors_count_interval", IsDuplicate, "60s", time!("100", "3600000", "99", "2h"), ""),
+    row("px_ssl_verify", IsDuplicate, "on", FLAG, ""),
+    row("px_ssl_verify_depth", IsDuplicate, "5", number!("1", "20", "0", "21"), ""),
+    row("px_ssl_trusted_certificate", IsDuplicate, "CA_FILE", CA_FILE, ""),
+    row("px_token_version", IsDuplicate, "v3 v1", TOKEN_VERSION, ""),
+    row("px_risk_cookie_max_length", IsDuplicate, "4096", number!("1", "65536", "0", "65537"), ""),
+    row("px_risk_cookie_min_iterations", IsDuplicate, "1", number!("1", "1000000", "0", "1000001"), ""),
+    row("px_risk_cookie_max_iterations", IsDuplicate, "10000", number!("1", "1000000", "0", "1000001"), ""),
+    row("px_user_agent_max_length", IsDuplicate, "1024", number!("1", "65536", "0", "65537"), ""),
+    row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
+    row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
+];
+
+/// Other names of a directive, which share its storage.
+pub const SYNONYMS: &[(&str, &str)] = &[
+    ("px_app_id", "px_appId"),
+    ("px_auth_token", "px_auth_token_file"),
+    ("px_cookie_secret", "px_cookie_secret_file"),
+    ("px_cookie_secret_old", "px_cookie_secret_old_file"),
+    ("px_enabled", "px_module_enabled"),
+    ("px_block_enabled", "px_module_mode"),
+    ("px_debug", "px_logger_severity"),
+    ("px_client_ip", "px_custom_client_ip_extraction"),
+    ("px_activity_header", "px_custom_activity_headers"),
+    ("px_custom_web_block_page_response", "px_custom_create_synthetic_web_response"),
+    ("px_client_host", "px_backend_client_url"),
+    ("px_captcha_script_host", "px_backend_captcha_url"),
+    ("px_cors_custom_preflight_handler", "px_custom_cors_preflight_handler"),
+    ("px_cors_block_response_header", "px_cors_create_custom_block_response_headers"),
+    ("px_cors_block_response_header", "px_custom_cors_set_custom_block_response_headers"),
+    ("px_send_async_activities_enabled", "px_send_page_requested_activity"),
+    ("px_additional_activity_handler", "px_custom_additional_activity_handler"),
+    ("px_proxy_authorization", "px_proxy_authorization_file"),
+    ("px_whitelist_ip_addresses", "px_filter_by_ip"),
+    ("px_data_enrichment_header_name", "px_pxde_header_name"),
+    ("px_enable_json_response", "px_advanced_blocking_response_enabled"),
+];
