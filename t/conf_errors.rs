@@ -141,7 +141,8 @@ fn every_flag_takes_the_words_of_all_documents() {
 #[test]
 fn a_scalar_may_stand_once_and_a_list_often() {
     for_each(ROWS, |row| {
-        let line = good_line(&Files::new(), row);
+        let files = Files::new();
+        let line = good_line(&files, row);
         let conf = line.repeat(2);
         let duplicate = format!("[emerg] \"{}\" directive is duplicate in px.conf:2", row.name);
         let (accepted, said) = check(&conf);

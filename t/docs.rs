@@ -558,6 +558,8 @@ fn every_message_is_explained() {
                 "has more than",
                 "must be \"Basic",
                 "is deprecated",
+                "has no effect",
+                "is shorter than",
             ];
             let is_message = begins.iter().any(|begin| text.starts_with(begin));
             if !is_message || text.len() < 8 {

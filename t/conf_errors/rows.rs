@@ -2,7 +2,7 @@
 
 /// What a directive does when it stands twice at one level.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Twice {
+pub(crate) enum Twice {
     IsDuplicate,
     Appends,
     MustAgree,
@@ -14,15 +14,15 @@ pub enum Twice {
 use Twice::{Appends, IsDuplicate, IsIgnored, MustAgree, Warns};
 
 /// One directive of the table in `src/directives.rs`.
-pub struct Row {
-    pub name: &'static str,
-    pub twice: Twice,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) twice: Twice,
     /// Arguments that are accepted without a word.
-    pub good: &'static str,
+    pub(crate) good: &'static str,
     /// Arguments and what is said about them; `{}` is the directive's name.
-    pub bad: &'static [(&'static str, &'static str)],
+    pub(crate) bad: &'static [(&'static str, &'static str)],
     /// A number of arguments that is refused.
-    pub arity: &'static str,
+    pub(crate) arity: &'static str,
 }
 
 const fn row(
@@ -41,7 +41,7 @@ macro_rules! invalid {
     };
 }
 
-pub const FLAG: &[(&str, &str)] = &[
+pub(crate) const FLAG: &[(&str, &str)] = &[
     invalid!("yes", "it must be \"on\" or \"off\""),
     ("\"\"", "invalid value \"\" in \"{}\" directive, it must be \"on\" or \"off\""),
 ];
@@ -122,7 +122,7 @@ const URL: &[(&str, &str)] = &[
         "its path holds characters other than letters, digits and \"/._~-%\""
     ),
 ];
-pub const COMPLEX: &[(&str, &str)] = &[("$px_no_such", "unknown \"px_no_such\" variable")];
+pub(crate) const COMPLEX: &[(&str, &str)] = &[("$px_no_such", "unknown \"px_no_such\" variable")];
 
 macro_rules! number {
     ($min:literal, $max:literal, $below:literal, $above:literal) => {
@@ -278,7 +278,7 @@ const BASIC: &[(&str, &str)] = &[
 
 /// `SECRET_FILE`, `BASIC_FILE` and `CA_FILE` are replaced by files that are there.
 #[rustfmt::skip]
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     row("px_app_id", IsDuplicate, "PXabcd1234", APP_ID, "PXa PXb"),
     row("px_appId", IsDuplicate, "PXabcd1234", APP_ID, ""),
     row("px_auth_token", IsDuplicate, "\"to $ken\"", SECRET, "a b"),
@@ -439,7 +439,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// Other names of a directive, which share its storage.
-pub const SYNONYMS: &[(&str, &str)] = &[
+pub(crate) const SYNONYMS: &[(&str, &str)] = &[
     ("px_app_id", "px_appId"),
     ("px_auth_token", "px_auth_token_file"),
     ("px_cookie_secret", "px_cookie_secret_file"),
