@@ -252,7 +252,7 @@ impl LocConf {
                 Some(known) => known.is_idle &= is_idle,
                 None => {
                     let place = Rc::clone(place);
-                    main.advice.push(advice::Line { name: *name, place, text, is_idle });
+                    main.advice.push(advice::Line { name, place, text, is_idle });
                 }
             }
         }

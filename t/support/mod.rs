@@ -10,6 +10,7 @@ pub mod origin;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Connection, Response, curl, get, request};
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use nginx::Nginx;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use origin::Origin;
