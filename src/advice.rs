@@ -1,105 +1,157 @@
-//! What an operator has set and what comes of it: options that have no effect beside the others.
-//!
-//! Advice, not errors: the configuration works, but not as somebody seems to have meant it.
+//! Options that have no effect in their combination: what `nginx -t` warns about.
+
+use std::rc::Rc;
 
 use px_core::reason::ModuleMode;
 
+use crate::hooks::Target;
 use crate::log::Severity;
 use crate::values::Values;
 
-/// Directives that a level sets itself and that have no effect there, and why. `own` is what the level
-/// sets, `merged` what is in effect.
-pub(crate) fn on(own: &Values, merged: &Values) -> Vec<(&'static str, &'static str)> {
-    let is_on = |flag: Option<bool>| flag == Some(true);
-    let is_listed = |list: Option<usize>| list.is_some_and(|len| len != 0);
-    let score = !is_on(merged.score_header_enabled);
-    let cors = !is_on(merged.cors_support_enabled);
-    let json = !is_on(merged.enable_json_response);
-    let no_page = merged.custom_block_url.is_none();
-    let blocks = merged.module_mode == Some(ModuleMode::ActiveBlocking);
-    let monitors_some = is_listed(merged.monitored_routes.as_ref().map(Vec::len))
-        || merged.custom_is_monitored_request.is_some();
-    let s2s_timeout = merged.s2s_timeout.unwrap_or(1000);
-    let all = [
+/// One option that is set, and whether it is idle there.
+pub(crate) struct Advice {
+    /// The directive and its synonyms.
+    pub(crate) names: &'static [&'static str],
+    pub(crate) is_idle: bool,
+    /// What is to be said behind the name if it is idle wherever it is in effect.
+    pub(crate) text: &'static str,
+}
+
+/// Judges every option among `values` that needs another one.
+pub(crate) fn of(values: &Values) -> Vec<Advice> {
+    let on = |flag: Option<bool>| flag == Some(true);
+    let named = |name: &Option<String>| name.as_ref().is_some_and(|name| !name.is_empty());
+    let listed = |list: Option<usize>| list.is_some_and(|length| length > 0);
+    let blocks = values.module_mode == Some(ModuleMode::ActiveBlocking);
+    let monitors_some = listed(values.monitored_routes.as_ref().map(Vec::len))
+        || values.custom_is_monitored_request.is_some();
+    let no_page = values.custom_block_url.as_ref().is_none_or(Target::is_nothing);
+    let always_page = values.custom_block_url.as_ref().is_some_and(Target::is_certain);
+    let no_score = !on(values.score_header_enabled);
+    let no_protection = !on(values.api_protection_mode);
+    let no_cors = !on(values.cors_support_enabled);
+    let cuts_calls = values
+        .enforce_timeout
+        .is_some_and(|limit| limit < values.s2s_timeout.unwrap_or(crate::conf::S2S_TIMEOUT));
+    const SCORE: &str = "has no effect without \"px_score_header_enabled on\"";
+    const PAGE: &str = "has no effect without \"px_custom_block_url\"";
+    const PROTECTION: &str = "has no effect without \"px_api_protection_mode on\"";
+    const CORS: &str = "has no effect without \"px_cors_support_enabled on\"";
+    let redirect_to_referer =
+        if no_page { PAGE } else { "has no effect without \"px_redirect_on_custom_url on\"" };
+    let checks: [(&'static [&'static str], bool, bool, &'static str); 18] = [
         (
-            "px_compression_level",
-            own.compression_level.is_some() && !is_on(merged.compression_enabled),
+            &["px_compression_level"],
+            values.compression_level.is_some(),
+            !on(values.compression_enabled),
             "has no effect without \"px_compression_enabled on\"",
         ),
-        ("px_score_header_name", own.score_header_name.is_some() && score, NEEDS_SCORE),
+        (&["px_score_header_name"], named(&values.score_header_name), no_score, SCORE),
         (
-            "px_upstream_score_header_name",
-            own.upstream_score_header_name.is_some() && score,
-            NEEDS_SCORE,
+            &["px_upstream_score_header_name"],
+            named(&values.upstream_score_header_name),
+            no_score,
+            SCORE,
+        ),
+        (&["px_redirect_on_custom_url"], on(values.redirect_on_custom_url), no_page, PAGE),
+        (
+            &["px_redirect_to_referer"],
+            on(values.redirect_to_referer),
+            no_page || !on(values.redirect_on_custom_url),
+            redirect_to_referer,
         ),
         (
-            "px_redirect_on_custom_url",
-            is_on(own.redirect_on_custom_url) && no_page,
-            "has no effect without \"px_custom_block_url\"",
-        ),
-        (
-            "px_redirect_to_referer",
-            is_on(own.redirect_to_referer) && !is_on(merged.redirect_on_custom_url),
-            "has no effect without \"px_redirect_on_custom_url on\"",
-        ),
-        (
-            "px_api_protection_block_url",
-            own.api_protection_block_url.is_some() && merged.api_protection_mode.is_none(),
-            "has no effect without \"px_api_protection_mode on\"",
-        ),
-        (
-            "px_api_protection_mode",
-            is_on(own.api_protection_mode) && !no_page,
+            &["px_api_protection_mode"],
+            on(values.api_protection_mode),
+            always_page,
             "has no effect beside \"px_custom_block_url\", which comes first",
         ),
         (
-            "px_custom_create_advanced_blocking_response",
-            own.custom_create_advanced_blocking_response.is_some() && json,
+            &["px_api_protection_block_url"],
+            values.api_protection_block_url.is_some(),
+            no_protection,
+            PROTECTION,
+        ),
+        (
+            &["px_api_protection_default_redirect_url"],
+            values.api_protection_default_redirect_url.is_some(),
+            no_protection,
+            PROTECTION,
+        ),
+        (
+            &["px_cors_preflight_request_filter_enabled"],
+            on(values.cors_preflight_request_filter_enabled),
+            no_cors,
+            CORS,
+        ),
+        (
+            &["px_cors_custom_preflight_handler", "px_custom_cors_preflight_handler"],
+            values.cors_custom_preflight_handler.as_ref().is_some_and(|to| !to.location.is_empty()),
+            no_cors,
+            CORS,
+        ),
+        (
+            &["px_cors_preflight_handler_enabled"],
+            on(values.cors_preflight_handler_enabled),
+            no_cors,
+            CORS,
+        ),
+        (
+            &[
+                "px_cors_block_response_header",
+                "px_cors_create_custom_block_response_headers",
+                "px_custom_cors_set_custom_block_response_headers",
+            ],
+            listed(values.cors_block_response_header.as_ref().map(Vec::len)),
+            no_cors,
+            CORS,
+        ),
+        (
+            &["px_cors_create_custom_block_response_headers_enabled"],
+            on(values.cors_create_custom_block_response_headers_enabled),
+            no_cors,
+            CORS,
+        ),
+        (
+            &["px_custom_create_advanced_blocking_response"],
+            named(&values.custom_create_advanced_blocking_response),
+            !on(values.enable_json_response),
             "has no effect without \"px_enable_json_response on\"",
         ),
         (
-            "px_cors_preflight_request_filter_enabled",
-            is_on(own.cors_preflight_request_filter_enabled) && cors,
-            NEEDS_CORS,
+            &["px_enforce_timeout"],
+            values.enforce_timeout.is_some(),
+            cuts_calls,
+            "is shorter than \"px_s2s_timeout\" and cuts calls short",
         ),
         (
-            "px_cors_custom_preflight_handler",
-            own.cors_custom_preflight_handler.is_some() && cors,
-            NEEDS_CORS,
-        ),
-        (
-            "px_cors_block_response_header",
-            own.cors_block_response_header.is_some() && cors,
-            NEEDS_CORS,
-        ),
-        (
-            "px_enforce_timeout",
-            own.enforce_timeout.is_some_and(|limit| limit < s2s_timeout),
-            "is shorter than \"px_s2s_timeout\", which so is never reached",
-        ),
-        (
-            "px_debug_probability",
-            own.debug_probability.is_some() && merged.logger_severity != Some(Severity::Debug),
+            &["px_debug_probability"],
+            values.debug_probability.is_some(),
+            values.logger_severity != Some(Severity::Debug),
             "has no effect without \"px_debug on\"",
         ),
         (
-            "px_monitored_routes",
-            is_listed(own.monitored_routes.as_ref().map(Vec::len)) && !blocks,
-            "has no effect in monitor mode, where everything is monitored",
+            &["px_monitored_routes"],
+            listed(values.monitored_routes.as_ref().map(Vec::len)),
+            !blocks,
+            "has no effect in monitor mode, which monitors all routes",
         ),
         (
-            "px_bypass_monitor_header",
-            own.bypass_monitor_header.as_ref().is_some_and(|name| !name.is_empty())
-                && blocks
-                && !monitors_some,
-            "has no effect where nothing is monitored",
+            &["px_bypass_monitor_header"],
+            named(&values.bypass_monitor_header),
+            blocks && !monitors_some,
+            "has no effect where blocking is on and nothing is monitored",
         ),
     ];
-    all.into_iter()
-        .filter(|(_, applies, _)| *applies)
-        .map(|(directive, _, text)| (directive, text))
-        .collect()
+    let set = checks.into_iter().filter(|(_, is_set, ..)| *is_set);
+    set.map(|(names, _, is_idle, text)| Advice { names, is_idle, text }).collect()
 }
 
-const NEEDS_SCORE: &str = "has no effect without \"px_score_header_enabled on\"";
-const NEEDS_CORS: &str = "has no effect without \"px_cors_support_enabled on\"";
+/// An option at its line, as all levels that it reaches see it.
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) place: Rc<str>,
+    pub(crate) text: &'static str,
+    /// Idle at all of them so far.
+    pub(crate) is_idle: bool,
+}

@@ -42,6 +42,14 @@ impl ComplexValue {
         text.starts_with(b"http://") || text.starts_with(b"https://")
     }
 
+    /// The text, where no variable is in it.
+    pub(crate) fn constant(self) -> Option<&'static [u8]> {
+        // SAFETY: compiled by `compile`, live as long as the configuration.
+        let value = unsafe { &*self.0 };
+        // SAFETY: as above.
+        value.lengths.is_null().then(|| unsafe { ffi::bytes(value.value) })
+    }
+
     /// The value for this request; empty if it cannot be evaluated or is no UTF-8.
     ///
     /// # Safety

@@ -20,7 +20,7 @@ use crate::app_places;
 use crate::complex_value::ComplexValue;
 use crate::ffi;
 use crate::hooks::{Expressions, Handler, Target};
-use crate::log::{self, EMERG, Severity, WARN};
+use crate::log::{self, EMERG, Severity};
 use crate::named_location::Wanted;
 use crate::risk_location::RiskLocation;
 use crate::sender::{Destination, Proxy};
@@ -39,6 +39,8 @@ pub(crate) struct MainConf {
     pub(crate) upstreams: Upstreams,
     /// Named locations that configurations go to.
     pub(crate) named_locations: Vec<Wanted>,
+    /// Options that need others, at their lines.
+    pub(crate) advice: Vec<advice::Line>,
     pub(crate) shared: SharedZone,
     /// What the worker that runs under this configuration keeps between requests.
     pub(crate) worker: RefCell<Option<Worker>>,
@@ -50,12 +52,12 @@ pub(crate) struct LocConf {
     pub(crate) values: Values,
     /// Where this level's `px_*` directives begin, for messages that come after reading it.
     place: Option<Place>,
+    /// The directives in effect and where they stand: those of this level, then those around it.
+    lines: Vec<(&'static str, Rc<str>)>,
     /// What requests are judged by; `None` where the module can never be active.
     pub(crate) enforcement: Option<Rc<Enforcement>>,
     /// `px_status` stands here: this location answers with the counters.
     pub(crate) status: Option<Format>,
-    /// What has no effect here, for `nginx -t` to say.
-    advice: Vec<String>,
     /// What a level that sets nothing of its own inherits, compiled once for all of them.
     as_inherited: OnceCell<Option<Rc<Enforcement>>>,
 }
@@ -140,6 +142,9 @@ impl fmt::Display for Place {
     }
 }
 
+/// Milliseconds, unless `px_s2s_timeout` says otherwise.
+pub(crate) const S2S_TIMEOUT: u64 = 1000;
+
 /// Where distributions keep their certificate bundle.
 const CA_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -191,9 +196,6 @@ impl LocConf {
             "px_active_header_name" => 1,
             _ => 0,
         };
-        if self.place.as_ref().is_some_and(|known| known.weight >= weight) {
-            return;
-        }
         // SAFETY: `cf` is the state nginx passed to the setter, which reads a file.
         let file = unsafe { (*cf).conf_file };
         // SAFETY: as above.
@@ -201,7 +203,11 @@ impl LocConf {
         // SAFETY: the name of the file being read lives in the cycle's pool.
         let name = unsafe { ffi::bytes(file.file.name) };
         let file_name = String::from_utf8_lossy(name).into_owned();
-        self.place = Some(Place { file: file_name, line: file.line, weight });
+        let place = Place { file: file_name, line: file.line, weight };
+        self.lines.push((directive, place.to_string().into()));
+        if self.place.as_ref().is_none_or(|known| known.weight < weight) {
+            self.place = Some(place);
+        }
     }
 
     /// Completes this level from the outer one and compiles it.
@@ -222,16 +228,15 @@ impl LocConf {
         if self.values.is_empty() {
             self.values.clone_from(&outer.values);
             self.place.clone_from(&outer.place);
+            self.lines.clone_from(&outer.lines);
             self.enforcement = match outer.as_inherited.get() {
                 Some(compiled) => compiled.clone(),
                 None => {
                     let compiled = match &outer.enforcement {
                         Some(enforcement) => Some(Rc::clone(enforcement)),
                         None => {
-                            let compiled = self.compile(main)?;
-                            // Said once, for the outer level, which is all that speaks here.
-                            self.advise(&outer.values);
-                            compiled
+                            self.note_advice(main);
+                            self.compile(main)?
                         }
                     };
                     outer.as_inherited.get_or_init(|| compiled).clone()
@@ -240,26 +245,35 @@ impl LocConf {
             self.want_named_locations(main, server);
             return Ok(());
         }
-        let own = self.values.clone();
         self.values.inherit(&outer.values);
         if self.place.is_none() {
             self.place.clone_from(&outer.place);
         }
+        self.lines.extend(outer.lines.iter().cloned());
+        self.note_advice(main);
         self.enforcement = self.compile(main)?;
-        self.advise(&own);
         self.want_named_locations(main, server);
         Ok(())
     }
 
-    /// Notes what of `own`, the values of one level, has no effect under those in effect.
-    fn advise(&mut self, own: &Values) {
+    /// Notes which options have an effect here. One that has none anywhere is warned about when all
+    /// levels are known: what is set for all servers may be meant for one.
+    fn note_advice(&self, main: &mut MainConf) {
         if !self.values.may_be_active() {
             return;
         }
-        let place = self.place.as_ref().map_or_else(String::new, ToString::to_string);
-        let advice = advice::on(own, &self.values).into_iter();
-        self.advice =
-            advice.map(|(name, text)| format!("px: \"{name}\" {text}, {place}")).collect();
+        for advice::Advice { names, is_idle, text } in advice::of(&self.values) {
+            let line = self.lines.iter().find(|(name, _)| names.contains(name));
+            let Some((name, place)) = line else { continue };
+            let known = main.advice.iter_mut().find(|l| l.name == *name && l.place == *place);
+            match known {
+                Some(known) => known.is_idle &= is_idle,
+                None => {
+                    let place = Rc::clone(place);
+                    main.advice.push(advice::Line { name, place, text, is_idle });
+                }
+            }
+        }
     }
 
     /// Notes what this level goes to, in the server it stands in.
@@ -382,7 +396,7 @@ impl LocConf {
                 .clone()
                 .filter(|_| values.additional_activity_handler_enabled != Some(false)),
             enforce_timeout: values.enforce_timeout,
-            s2s_timeout: values.s2s_timeout.unwrap_or(1000),
+            s2s_timeout: values.s2s_timeout.unwrap_or(S2S_TIMEOUT),
             breaker_limits: Limits {
                 threshold: values.max_errors_threshold.unwrap_or(defaults.threshold),
                 interval_ms: values.errors_count_interval.unwrap_or(defaults.interval_ms),
@@ -528,13 +542,7 @@ pub(crate) unsafe extern "C" fn merge_loc_conf(
             // SAFETY: nginx passes what create_loc_conf returned for this level, a different object.
             let conf = unsafe { &mut *conf.cast::<LocConf>() };
             match conf.merge(prev, main, server) {
-                Ok(()) => {
-                    for text in conf.advice.drain(..) {
-                        // SAFETY: `cf` is live for the call.
-                        unsafe { log::conf_line(cf, WARN, &text) };
-                    }
-                    ptr::null_mut()
-                }
+                Ok(()) => ptr::null_mut(),
                 Err(reason) => {
                     // SAFETY: `cf` is live for the call.
                     unsafe { log::conf_line(cf, EMERG, &format!("px: {reason}")) };

@@ -38,6 +38,26 @@ pub(crate) enum Target {
     Value(ComplexValue),
 }
 
+impl Target {
+    /// Whether every request finds something here: an empty text is nothing, and so may be variables.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self {
+            Self::Named(name) => !name.is_empty(),
+            Self::Uri(_) => true,
+            Self::Value(value) => value.constant().is_some_and(|text| !text.is_empty()),
+        }
+    }
+
+    /// Whether no request finds anything here.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Named(name) => name.is_empty(),
+            Self::Uri(_) => false,
+            Self::Value(value) => value.constant().is_some_and(<[u8]>::is_empty),
+        }
+    }
+}
+
 /// The expressions that are evaluated before a request is judged.
 #[derive(Clone, Default)]
 pub(crate) struct Expressions {

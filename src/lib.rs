@@ -184,6 +184,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 unsafe { log::conf_line(cf, log::EMERG, &format!("px: {reason}")) };
                 return ERROR;
             }
+            for line in main.advice.iter().filter(|line| line.is_idle) {
+                let text = format!("px: \"{}\" {}, {}", line.name, line.text, line.place);
+                // SAFETY: `cf` is live.
+                unsafe { log::conf_line(cf, log::WARN, &text) };
+            }
             filters::install();
             // SAFETY: as above.
             let access = unsafe {

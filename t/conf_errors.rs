@@ -8,14 +8,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use px_sandbox::Sandbox;
 use rows::Twice::{Appends, IsDuplicate, MustAgree};
 use rows::{COMPLEX, FLAG, ROWS, Row, SYNONYMS, WARNED};
+use support::conf_check::{Files, check, check_with};
 use support::{BROWSER, Nginx, Origin, get, protect};
 
 /// Directives that stand in locations only.
@@ -28,115 +28,6 @@ fn at_its_place(name: &str, lines: &str) -> String {
     } else {
         lines.to_owned()
     }
-}
-
-/// A directory of one test, away when it is over.
-struct Files(PathBuf);
-
-impl Files {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir =
-            std::env::temp_dir().join(format!("px-conf-errors-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory can be made");
-        Self(dir)
-    }
-
-    /// A file that only its owner can read; its path.
-    fn secret(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        self.file(name, content, 0o600)
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, content).expect("a file can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode can be set");
-        path.display().to_string()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// What `nginx -t` says about `conf`, which stands in the file `px.conf` inside `http`: whether it
-/// accepts it, and its lines from `[warn]` on, without time and process.
-fn check(conf: impl AsRef<[u8]>) -> (bool, Vec<String>) {
-    check_with(conf, |_| ())
-}
-
-/// As [`check`]; `prepare` may put files beside `px.conf`, which calls their directory `DIR/`.
-fn check_with(conf: impl AsRef<[u8]>, prepare: impl FnOnce(&Files)) -> (bool, Vec<String>) {
-    let files = Files::new();
-    prepare(&files);
-    let conf = match std::str::from_utf8(conf.as_ref()) {
-        Ok(text) => text.replace("DIR/", &files.prefix()).into_bytes(),
-        Err(_) => conf.as_ref().to_vec(),
-    };
-    files.secret("px.conf", conf);
-    files.check("", "include px.conf;", &[])
-}
-
-impl Files {
-    fn prefix(&self) -> String {
-        format!("{}/", self.0.display())
-    }
-
-    /// What `nginx -t`, behind the words of `command`, says about a configuration with `main` in its
-    /// sixth line and `http` in its ninth. Names of files in here are shown without directory.
-    fn check(&self, main: &str, http: &str, command: &[&str]) -> (bool, Vec<String>) {
-        let dir = self.prefix();
-        let module = support::nginx::module();
-        self.secret(
-            "nginx.conf",
-            format!(
-                "load_module {};\npid {dir}pid;\nerror_log stderr;\nevents {{}}\n\n{main}\nhttp {{\n\
-                 client_body_temp_path {dir}a; proxy_temp_path {dir}b; fastcgi_temp_path {dir}c; \
-                 uwsgi_temp_path {dir}d; scgi_temp_path {dir}e;\n\
-                 {http}\nserver {{ listen unix:{dir}s; }} }}\n",
-                module.display()
-            ),
-        );
-        let nginx = support::nginx::binary();
-        let nginx = nginx.to_str().expect("UTF-8");
-        let words: Vec<&str> = command
-            .iter()
-            .copied()
-            .chain([nginx, "-t", "-q", "-p", &dir, "-c", "nginx.conf"])
-            .collect();
-        let output = Command::new(words[0]).args(&words[1..]).output().expect("nginx can be run");
-        let _ = fs::remove_file(self.0.join("s"));
-        let said = String::from_utf8_lossy(&output.stderr).replace(&dir, "");
-        let lines = lines(&said);
-        assert!(output.status.success() || !lines.is_empty(), "{said}");
-        (output.status.success(), lines)
-    }
-}
-
-/// `[level] text` of every line from `[warn]` on, each once: nginx may write to a log and to stderr.
-fn lines(said: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for line in said.lines() {
-        let Some(level) = ["[warn]", "[error]", "[crit]", "[alert]", "[emerg]"]
-            .into_iter()
-            .find(|level| line.contains(level))
-        else {
-            continue;
-        };
-        let (_, text) = line.split_once(level).expect("just found");
-        let text = text.trim_start();
-        let is_pid =
-            |(pid, _): &(&str, &str)| pid.bytes().all(|byte| byte.is_ascii_digit() || byte == b'#');
-        let text = text.split_once(": ").filter(is_pid).map_or(text, |(_, text)| text);
-        let line = format!("{level} {text}");
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    lines
 }
 
 #[track_caller]
@@ -473,98 +364,6 @@ fn answers_that_lack_what_they_need_are_refused() {
     ] {
         assert_refused_at_the_end(&format!("{identity} {conf}"), expected);
     }
-}
-
-/// The `[warn]` lines of a configuration that works.
-#[track_caller]
-fn assert_advised(conf: &str, expected: &[(&str, u32)]) {
-    let (accepted, said) = check(conf);
-    assert!(accepted, "{conf}: {said:?}");
-    let expected: Vec<String> =
-        expected.iter().map(|(text, line)| format!("[warn] px: {text}, px.conf:{line}")).collect();
-    let said: Vec<&str> =
-        said.iter().map(|line| line.rsplit_once(" in nginx.conf:").expect("a place").0).collect();
-    assert_eq!(said, expected, "{conf}");
-}
-
-#[test]
-fn what_has_no_effect_beside_the_others_is_pointed_out_once_and_where_it_is_set() {
-    let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s; px_enabled on;
-        px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
-    let score = "has no effect without \"px_score_header_enabled on\"";
-    let cors = "has no effect without \"px_cors_support_enabled on\"";
-    for (directive, cure, text) in [
-        (
-            "px_compression_level 9;",
-            "px_compression_enabled on;",
-            "has no effect without \"px_compression_enabled on\"",
-        ),
-        ("px_score_header_name X-S;", "px_score_header_enabled on;", score),
-        ("px_upstream_score_header_name X-S;", "px_score_header_enabled on;", score),
-        (
-            "px_redirect_on_custom_url on;",
-            "px_custom_block_url /b;",
-            "has no effect without \"px_custom_block_url\"",
-        ),
-        (
-            "px_redirect_to_referer on;",
-            "px_redirect_on_custom_url on; px_custom_block_url /b;",
-            "has no effect without \"px_redirect_on_custom_url on\"",
-        ),
-        (
-            "px_api_protection_block_url /;",
-            "px_api_protection_mode on; px_api_protection_default_redirect_url /;",
-            "has no effect without \"px_api_protection_mode on\"",
-        ),
-        (
-            "px_custom_create_advanced_blocking_response @a; location @a { }",
-            "px_enable_json_response on;",
-            "has no effect without \"px_enable_json_response on\"",
-        ),
-        ("px_cors_preflight_request_filter_enabled on;", "px_cors_support_enabled on;", cors),
-        (
-            "px_cors_custom_preflight_handler @a; location @a { }",
-            "px_cors_support_enabled on;",
-            cors,
-        ),
-        ("px_cors_block_response_header X 1;", "px_cors_support_enabled on;", cors),
-        (
-            "px_enforce_timeout 900ms;",
-            "px_s2s_timeout 800ms;",
-            "is shorter than \"px_s2s_timeout\", which so is never reached",
-        ),
-        ("px_debug_probability 9;", "px_debug on;", "has no effect without \"px_debug on\""),
-        (
-            "px_monitored_routes /a;",
-            "px_block_enabled on;",
-            "has no effect in monitor mode, where everything is monitored",
-        ),
-        (
-            "px_bypass_monitor_header x; px_module_mode 1;",
-            "px_monitored_routes /a;",
-            "has no effect where nothing is monitored",
-        ),
-    ] {
-        let name = directive.split(' ').next().expect("a name");
-        let advice = (format!("\"{name}\" {text}"), 3);
-        // A server's own, and not again for the locations inside of it.
-        let inner = "location / { location /in { } } location /x { px_blocking_score 99; }";
-        let conf = format!("{identity}\nserver {{ {directive} {inner} listen 127.0.0.1:1; }}");
-        assert_advised(&conf, &[(&advice.0, advice.1)]);
-        // With what it needs.
-        let (accepted, said) =
-            check(format!("{identity}\nserver {{ {cure} {directive} listen 127.0.0.1:1; }}"));
-        let said: Vec<_> = said.iter().filter(|line| line.contains(&advice.0)).collect();
-        assert!(accepted && said.is_empty(), "{directive} {cure}: {said:?}");
-        // Where the module is off nothing is said.
-        let off = conf.replace("px_enabled on;", "");
-        assert_accepted(&off);
-    }
-    // Set in http, said once for all servers that inherit everything.
-    assert_advised(
-        &format!("{identity} px_compression_level 9; server {{ listen 127.0.0.1:1; }}"),
-        &[("\"px_compression_level\" has no effect without \"px_compression_enabled on\"", 1)],
-    );
 }
 
 #[test]

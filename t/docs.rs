@@ -31,7 +31,14 @@ struct Row {
     context: &'static str,
     /// The field it sets; its own name where it sets none.
     field: String,
-    is_list: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Scalar,
+    List,
+    WithoutEffect,
 }
 
 fn rows() -> Vec<Row> {
@@ -42,27 +49,26 @@ fn rows() -> Vec<Row> {
         .map(|row| {
             let (name, rest) = row.split_once("\", ").expect("a name");
             let (args, rest) = rest.split_once(", |").expect("arguments");
-            let (setter, field) = match rest.strip_prefix("v, a| ") {
-                Some(rest) => {
-                    let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
-                    (setter, rest.split(',').next().expect("a field"))
-                }
-                None => {
-                    assert!(rest.starts_with("_, a| a.without_effect("), "{row}");
-                    ("", name)
-                }
+            let context = if row.ends_with(".in_locations_only(),") {
+                "location"
+            } else {
+                "http, server, location"
             };
-            Row {
-                name: name.to_owned(),
-                args: args.to_owned(),
-                context: if row.ends_with(".in_locations_only(),") {
-                    "location"
-                } else {
-                    "http, server, location"
-                },
-                field: field.to_owned(),
-                is_list: ["append", "any", "slots"].contains(&setter),
+            let (name, args) = (name.to_owned(), args.to_owned());
+            // What has no effect sets no field: only itself is a synonym of it.
+            if let Some(rest) = rest.strip_prefix("_, a| ") {
+                assert!(rest.starts_with("a.without_effect("), "{name}: {rest}");
+                return Row { field: name.clone(), name, args, context, kind: Kind::WithoutEffect };
             }
+            let rest = rest.strip_prefix("v, a| ").expect("a setter");
+            let (setter, rest) = rest.split_once("(&mut v.").expect("a setter");
+            let field = rest.split(',').next().expect("a field").to_owned();
+            let kind = match setter {
+                "once" | "mode" | "severity" => Kind::Scalar,
+                "append" | "any" | "slots" => Kind::List,
+                _ => panic!("{name}: {setter}"),
+            };
+            Row { name, args, context, field, kind }
         })
         .collect();
     assert!(rows.len() > 60, "only {} rows were understood", rows.len());
@@ -80,6 +86,8 @@ struct Entry {
     synonyms: Vec<String>,
     is_list: bool,
     context: String,
+    /// Its prose says so in the words of all that are.
+    is_without_effect: bool,
 }
 
 fn entries() -> BTreeMap<String, Entry> {
@@ -89,7 +97,10 @@ fn entries() -> BTreeMap<String, Entry> {
         let (name, rest) = section.split_once("\n\n```text\n").expect("a heading and its facts");
         let (facts, prose) = rest.split_once("\n```\n").expect("facts end");
         assert!(!prose.trim().is_empty(), "{name} is not explained");
-        let mut entry = Entry::default();
+        let without_effect =
+            "Accepted for configurations of other enforcers and warned about. Without effect: ";
+        let is_without_effect = prose.trim().starts_with(without_effect);
+        let mut entry = Entry { is_without_effect, ..Entry::default() };
         let mut label = "";
         for line in facts.lines() {
             let value = match line.split_at_checked(9) {
@@ -145,8 +156,8 @@ fn arity(name: &str, syntax: &[String]) -> &'static str {
     match counts.into_iter().collect::<Vec<_>>().as_slice() {
         [0, 1] => "NONE_OR_ONE",
         [1] => "ONE",
-        [1, 2] => "ONE_OR_TWO",
         [2] => "TWO",
+        [1, 2] => "ONE_OR_TWO",
         [1000] => "MANY",
         other => panic!("{name}: {other:?}"),
     }
@@ -169,7 +180,8 @@ fn every_directive_is_documented_as_it_is() {
     for (name, entry) in &entries {
         let row = row_of(name);
         assert_eq!(arity(name, &entry.syntax), row.args, "{name}");
-        assert_eq!(entry.is_list, row.is_list, "{name}");
+        assert_eq!(entry.is_list, row.kind == Kind::List, "{name}");
+        assert_eq!(entry.is_without_effect, row.kind == Kind::WithoutEffect, "{name}");
         assert_eq!(entry.context, row.context, "{name}");
         for synonym in &entry.synonyms {
             let synonym = row_of(synonym);
@@ -281,7 +293,37 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
             "src/conf.rs",
             "values.deferred_activities.unwrap_or(true)",
         ),
-        ("px_s2s_timeout", "1s", "src/conf.rs", "values.s2s_timeout.unwrap_or(1000)"),
+        (
+            "px_additional_activity_handler_enabled",
+            "on",
+            "src/conf.rs",
+            "values.additional_activity_handler_enabled != Some(false)",
+        ),
+        (
+            "px_sensitive_headers_enabled",
+            "on",
+            "src/values.rs",
+            "self.sensitive_headers_enabled == Some(false)",
+        ),
+        (
+            "px_custom_cookie_header_enabled",
+            "on",
+            "src/values.rs",
+            "self.custom_cookie_header_enabled == Some(false)",
+        ),
+        (
+            "px_cors_preflight_handler_enabled",
+            "on",
+            "src/values.rs",
+            "switched_on(self.cors_preflight_handler_enabled)",
+        ),
+        (
+            "px_cors_create_custom_block_response_headers_enabled",
+            "on",
+            "src/values.rs",
+            "self.cors_create_custom_block_response_headers_enabled != Some(false)",
+        ),
+        ("px_s2s_timeout", "1s", "src/conf.rs", "S2S_TIMEOUT: u64 = 1000"),
         (
             "px_compression_enabled",
             "off",
@@ -514,11 +556,26 @@ fn every_example_of_the_reference_works() {
 fn every_message_is_explained() {
     let page = read("docs/troubleshooting.md");
     let mut seen = 0;
-    for entry in fs::read_dir(repository().join("src")).expect("the sources are there") {
+    let entries = ["src", "src/directives"].map(|dir| fs::read_dir(repository().join(dir)));
+    for entry in entries.into_iter().flat_map(|entries| entries.expect("the sources are there")) {
         let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            continue;
+        }
         let source = fs::read_to_string(&path).expect("a source");
         for text in literals(&source) {
-            let begins = ["px: ", "holds a", "names a", "is missing where", "contradicts the mode"];
+            let begins = [
+                "px: ",
+                "holds a",
+                "names a",
+                "is missing where",
+                "contradicts ",
+                "has more than",
+                "must be \"Basic",
+                "is deprecated",
+                "has no effect",
+                "is shorter than",
+            ];
             let is_message = begins.iter().any(|begin| text.starts_with(begin));
             if !is_message || text.len() < 8 {
                 continue;

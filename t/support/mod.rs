@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod client;
+pub mod conf_check;
 pub mod h2;
 pub mod nginx;
 pub mod origin;
@@ -10,6 +11,7 @@ pub mod prometheus;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Connection, Response, curl, get, request};
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use nginx::Nginx;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use origin::Origin;
