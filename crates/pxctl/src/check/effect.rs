@@ -1,0 +1,219 @@
+//! Merging the levels as nginx does, and what looks wrong on each.
+
+use std::collections::BTreeMap;
+
+use super::Report;
+use super::conf::Statement;
+use crate::documented::{Directive, directives};
+
+/// A directive's lines on the level that sets it.
+#[derive(Debug, Clone, Default)]
+struct Setting {
+    values: Vec<Vec<String>>,
+    place: String,
+}
+
+type Settings = BTreeMap<&'static str, Setting>;
+
+pub(crate) fn report(tree: &[Statement]) -> Report {
+    let mut walk = Walk { report: Report::default() };
+    walk.level(tree, "main", "main", &Settings::new());
+    walk.report
+}
+
+struct Walk {
+    report: Report,
+}
+
+/// Directives that do nothing while another has a certain value.
+const WITHOUT_EFFECT: &[(&str, &str, &str, &str)] = &[
+    ("px_compression_level", "px_compression_enabled", "off", "compression is off"),
+    ("px_ssl_verify_depth", "px_ssl_verify", "off", "certificates are not verified"),
+    ("px_ssl_trusted_certificate", "px_ssl_verify", "off", "certificates are not verified"),
+    ("px_active_header_name", "px_enabled", "on", "the module is on without it"),
+    ("px_data_enrichment_header_name", "px_enable_pxde", "off", "data enrichment is off"),
+    ("px_sensitive_headers", "px_sensitive_headers_enabled", "off", "they are switched off"),
+    ("px_score_header_name", "px_score_header_enabled", "off", "score headers are off"),
+    ("px_upstream_score_header_name", "px_score_header_enabled", "off", "score headers are off"),
+];
+
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("px_app_id", &["px_app_id"]),
+    ("px_auth_token", &["px_auth_token", "px_auth_token_file"]),
+    ("px_cookie_secret", &["px_cookie_secret", "px_cookie_secret_file"]),
+];
+
+impl Walk {
+    fn problem(&mut self, place: &str, what: &str) {
+        self.report.problems.push(format!("{place}: {what}"));
+    }
+
+    fn level(&mut self, block: &[Statement], context: &str, title: &str, outer: &Settings) {
+        let mut own = Settings::new();
+        for statement in block.iter().filter(|statement| statement.name().starts_with("px")) {
+            self.directive(statement, context, &mut own);
+        }
+        let mut merged = outer.clone();
+        merged.extend(own.iter().map(|(name, setting)| (*name, setting.clone())));
+        if matches!(context, "http" | "server" | "location") {
+            self.in_effect(title, &own, &merged);
+        }
+        for statement in block {
+            let Some(inner) = &statement.block else { continue };
+            if ["map", "geo", "types", "split_clients"].contains(&statement.name()) {
+                continue;
+            }
+            let title = match statement.name() {
+                "server" => {
+                    let names = inner.iter().find(|s| s.name() == "server_name");
+                    let names = names.map_or(String::new(), |s| s.arguments().join(" "));
+                    format!("server {names}")
+                }
+                _ => statement.words.join(" "),
+            };
+            let title = format!("{} ({})", title.trim(), statement.place());
+            self.level(inner, statement.name(), &title, &merged);
+        }
+    }
+
+    fn directive(&mut self, statement: &Statement, context: &str, own: &mut Settings) {
+        let (name, place) = (statement.name(), statement.place());
+        let Some(known) = directives().get(name) else {
+            let hint = match directives().nearest(name) {
+                Some(near) => format!("unknown directive \"{name}\", did you mean \"{near}\"?"),
+                None if name.starts_with("px_") => format!("unknown directive \"{name}\""),
+                None => return,
+            };
+            return self.problem(&place, &hint);
+        };
+        if !known.contexts.iter().any(|allowed| allowed == context) {
+            let allowed = known.contexts.join(", ");
+            let what = format!("\"{name}\" is not allowed in {context}, only in {allowed}");
+            return self.problem(&place, &what);
+        }
+        let arguments = statement.arguments();
+        if !known.takes(arguments.len()) {
+            let forms: Vec<String> =
+                known.syntax.iter().map(|form| format!("{} {form};", known.name)).collect();
+            let count = arguments.len();
+            let what = format!("\"{name}\" with {count} arguments, it is: {}", forms.join(" or "));
+            self.problem(&place, &what);
+        }
+        match own.get_mut(known.name.as_str()) {
+            Some(before) if known.is_list => before.values.push(arguments.to_vec()),
+            Some(before) => {
+                let what = format!("\"{name}\" is a duplicate of {}", before.place);
+                self.problem(&place, &what);
+            }
+            None => {
+                own.insert(&known.name, Setting { values: vec![arguments.to_vec()], place });
+            }
+        }
+    }
+
+    fn in_effect(&mut self, title: &str, own: &Settings, merged: &Settings) {
+        let is_on = value(merged, "px_enabled") == "on";
+        let by_header = merged.contains_key("px_active_header_name");
+        if !is_on && !by_header {
+            return;
+        }
+        if own.is_empty() {
+            self.report.levels.push(format!("{title}\n    as its outer level\n"));
+            return;
+        }
+        let mut text = format!("{title}\n");
+        for (name, setting) in merged {
+            let Some(known) = directives().get(name) else { continue };
+            for values in &setting.values {
+                let from = if own.contains_key(name) { "" } else { "inherited from " };
+                let line = format!("{name} {};", shown(known, values));
+                text.push_str(&format!("    {line:<50} # {from}{}\n", setting.place));
+            }
+        }
+        self.report.levels.push(text);
+        self.missing(title, own, merged);
+        self.without_effect(own, merged);
+    }
+
+    fn missing(&mut self, title: &str, own: &Settings, merged: &Settings) {
+        // Said once, where the module is switched on.
+        if !own.contains_key("px_enabled") && !own.contains_key("px_active_header_name") {
+            return;
+        }
+        for (what, any_of) in REQUIRED {
+            if !any_of.iter().any(|name| merged.contains_key(name)) {
+                self.problem(title, &format!("the module is on, but there is no {what}"));
+            }
+        }
+    }
+
+    fn without_effect(&mut self, own: &Settings, merged: &Settings) {
+        for (name, switch, while_it_is, why) in WITHOUT_EFFECT {
+            if let Some(setting) = own.get(name)
+                && directives().get(switch).is_some()
+                && value(merged, switch) == *while_it_is
+            {
+                self.problem(&setting.place, &format!("\"{name}\" has no effect: {why}"));
+            }
+        }
+        let blocks = value(merged, "px_block_enabled") == "on"
+            || matches!(value(merged, "px_module_mode").as_str(), "active_blocking" | "1");
+        if let (Some(block), Some(mode)) = (own.get("px_block_enabled"), own.get("px_module_mode"))
+        {
+            let says = value(own, "px_block_enabled") == "on";
+            let also = matches!(value(own, "px_module_mode").as_str(), "active_blocking" | "1");
+            if says != also {
+                let what = format!(
+                    "\"px_module_mode\" contradicts \"px_block_enabled\" at {}",
+                    block.place
+                );
+                let place = mode.place.clone();
+                self.problem(&place, &what);
+            }
+        }
+        for name in ["px_monitored_routes", "px_bypass_monitor_header"] {
+            let Some(setting) = own.get(name) else { continue };
+            let why = match (name, blocks) {
+                ("px_monitored_routes", false) => "everything is monitored",
+                ("px_bypass_monitor_header", true)
+                    if !merged.contains_key("px_monitored_routes") =>
+                {
+                    "nothing is monitored"
+                }
+                _ => continue,
+            };
+            let place = setting.place.clone();
+            self.problem(&place, &format!("\"{name}\" has no effect: {why}"));
+        }
+        if let Some(setting) = own.get("px_enforced_routes_exclusive")
+            && !merged.contains_key("px_enforced_routes")
+        {
+            let what =
+                "\"px_enforced_routes_exclusive\" has no effect: there are no enforced routes";
+            let place = setting.place.clone();
+            self.problem(&place, what);
+        }
+    }
+}
+
+/// The only value, or the default; a flag is `on` or `off`.
+fn value(settings: &Settings, name: &str) -> String {
+    let set = settings.get(name).and_then(|setting| setting.values.first()?.first().cloned());
+    let known = directives().get(name);
+    let value = set.or_else(|| known?.default.clone()).unwrap_or_default();
+    if !known.is_some_and(Directive::is_flag) {
+        return value;
+    }
+    match value.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" => "on".into(),
+        _ => "off".into(),
+    }
+}
+
+fn shown(known: &Directive, values: &[String]) -> String {
+    if known.is_secret() {
+        return "(not shown)".into();
+    }
+    let quoted: Vec<String> = values.iter().map(|text| crate::convert::quote(text)).collect();
+    quoted.join(" ")
+}
