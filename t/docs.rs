@@ -180,6 +180,7 @@ fn links_of_the_documents_lead_somewhere() {
         "docs/architecture.md",
         "docs/decisions.md",
         "docs/directives.md",
+        "docs/migrating.md",
         "docs/troubleshooting.md",
         "docs/variables.md",
     ];

@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Statement {
     pub(crate) words: Vec<String>,
-    pub(crate) block: Option<Vec<Statement>>,
+    pub(crate) block: Option<Vec<Self>>,
     pub(crate) file: Arc<str>,
     pub(crate) line: usize,
 }

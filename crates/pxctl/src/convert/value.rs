@@ -10,7 +10,7 @@ pub(crate) enum Value {
     Text(String),
     /// A regular expression literal: source and flags.
     Regex(String, String),
-    List(Vec<Value>),
+    List(Vec<Self>),
     Table(Vec<Entry>),
     /// A function or an expression: its source. It is shown, never executed.
     Code(String),
