@@ -48,8 +48,8 @@ Usage: pxctl check [FILE]
 
 Reads an nginx configuration (/etc/nginx/nginx.conf) with what it includes and lists, for every
 http, server and location where the module is on, what is in effect and where it was set. Secrets
-are not shown. Then it reports problems. nginx is not needed, and nginx -t is not replaced: values
-are not examined.
+are not shown. Then it reports problems. A file without http is taken as included in http. nginx is
+not needed, and nginx -t is not replaced: values are not examined.
 
 Exit status: 0 fine, 1 problems were found, 2 bad usage.
 ";

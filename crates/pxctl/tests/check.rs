@@ -92,8 +92,10 @@ fn finds_problems() {
 
 #[test]
 fn finds_what_is_missing() {
-    let directory =
-        Directory::with("missing", &[("nginx.conf", "px_debug on; http { px_enabled on; }")]);
+    let directory = Directory::with(
+        "missing",
+        &[("nginx.conf", "events {} px_debug on; http { px_enabled on; }")],
+    );
     let report = directory.report();
     for part in [
         "\"px_debug\" is not allowed in main",
@@ -111,4 +113,22 @@ fn refuses_what_cannot_be_read() {
     assert_eq!(directory.report(), "nginx.conf: includes itself, or too much");
     let directory = Directory::with("none", &[("nginx.conf", "include none.conf;")]);
     assert!(directory.report().starts_with("cannot read none.conf"));
+}
+
+#[test]
+fn an_outer_value_may_have_an_effect_in_one_server_only() {
+    let text = "http { px_app_id PX1; px_auth_token t; px_cookie_secret s; px_enabled on;
+        px_compression_level 3; server { px_compression_enabled on; } server { } }";
+    let directory = Directory::with("outer", &[("nginx.conf", text)]);
+    assert!(directory.report().contains("No problems."), "{}", directory.report());
+    let text = text.replace("px_compression_enabled on;", "");
+    let directory = Directory::with("outer", &[("nginx.conf", &text)]);
+    assert!(directory.report().contains("\"px_compression_level\" has no effect"));
+}
+
+#[test]
+fn a_file_to_include_is_taken_as_part_of_http() {
+    let text = "px_app_id PX1; px_auth_token t; px_cookie_secret s; px_enabled on;";
+    let directory = Directory::with("part", &[("nginx.conf", text)]);
+    assert!(directory.report().contains("No problems."), "{}", directory.report());
 }

@@ -16,13 +16,25 @@ struct Setting {
 type Settings = BTreeMap<&'static str, Setting>;
 
 pub(crate) fn report(tree: &[Statement]) -> Report {
-    let mut walk = Walk { report: Report::default() };
-    walk.level(tree, "main", "main", &Settings::new());
+    let mut walk = Walk { report: Report::default(), idle: BTreeMap::new() };
+    // A file without http is one to include there.
+    let is_whole = tree.iter().any(|s| matches!(s.name(), "http" | "events" | "stream"));
+    match is_whole {
+        true => walk.level(tree, "main", "main", &Settings::new()),
+        false => walk.level(tree, "http", "taken as included in http", &Settings::new()),
+    }
+    for ((place, name), why) in std::mem::take(&mut walk.idle) {
+        if let Some(why) = why {
+            walk.problem(&place, &format!("\"{name}\" has no effect: {why}"));
+        }
+    }
     walk.report
 }
 
 struct Walk {
     report: Report,
+    /// By place and name, why a directive has no effect; `None` where it has on some level.
+    idle: BTreeMap<(String, &'static str), Option<&'static str>>,
 }
 
 /// Directives that do nothing while another has a certain value.
@@ -117,6 +129,7 @@ impl Walk {
         if !is_on && !by_header {
             return;
         }
+        self.without_effect(merged);
         if own.is_empty() {
             self.report.levels.push(format!("{title}\n    as its outer level\n"));
             return;
@@ -132,7 +145,7 @@ impl Walk {
         }
         self.report.levels.push(text);
         self.missing(title, own, merged);
-        self.without_effect(own, merged);
+        self.contradiction(own);
     }
 
     fn missing(&mut self, title: &str, own: &Settings, merged: &Settings) {
@@ -147,53 +160,49 @@ impl Walk {
         }
     }
 
-    fn without_effect(&mut self, own: &Settings, merged: &Settings) {
+    fn without_effect(&mut self, merged: &Settings) {
         for (name, switch, while_it_is, why) in WITHOUT_EFFECT {
-            if let Some(setting) = own.get(name)
-                && directives().get(switch).is_some()
-                && value(merged, switch) == *while_it_is
-            {
-                self.problem(&setting.place, &format!("\"{name}\" has no effect: {why}"));
-            }
+            let is_idle =
+                directives().get(switch).is_some() && value(merged, switch) == *while_it_is;
+            self.idle(merged, name, is_idle, why);
         }
-        let blocks = value(merged, "px_block_enabled") == "on"
-            || matches!(value(merged, "px_module_mode").as_str(), "active_blocking" | "1");
-        if let (Some(block), Some(mode)) = (own.get("px_block_enabled"), own.get("px_module_mode"))
-        {
-            let says = value(own, "px_block_enabled") == "on";
-            let also = matches!(value(own, "px_module_mode").as_str(), "active_blocking" | "1");
-            if says != also {
-                let what = format!(
-                    "\"px_module_mode\" contradicts \"px_block_enabled\" at {}",
-                    block.place
-                );
-                let place = mode.place.clone();
-                self.problem(&place, &what);
-            }
-        }
-        for name in ["px_monitored_routes", "px_bypass_monitor_header"] {
-            let Some(setting) = own.get(name) else { continue };
-            let why = match (name, blocks) {
-                ("px_monitored_routes", false) => "everything is monitored",
-                ("px_bypass_monitor_header", true)
-                    if !merged.contains_key("px_monitored_routes") =>
-                {
-                    "nothing is monitored"
-                }
-                _ => continue,
-            };
-            let place = setting.place.clone();
-            self.problem(&place, &format!("\"{name}\" has no effect: {why}"));
-        }
-        if let Some(setting) = own.get("px_enforced_routes_exclusive")
-            && !merged.contains_key("px_enforced_routes")
-        {
-            let what =
-                "\"px_enforced_routes_exclusive\" has no effect: there are no enforced routes";
-            let place = setting.place.clone();
-            self.problem(&place, what);
+        let monitors = !blocks(merged);
+        let has_monitored = merged.contains_key("px_monitored_routes");
+        self.idle(merged, "px_monitored_routes", monitors, "everything is monitored");
+        let is_idle = !monitors && !has_monitored;
+        self.idle(merged, "px_bypass_monitor_header", is_idle, "nothing is monitored");
+        let is_idle = !merged.contains_key("px_enforced_routes");
+        self.idle(merged, "px_enforced_routes_exclusive", is_idle, "there are no enforced routes");
+    }
+
+    fn idle(&mut self, merged: &Settings, name: &'static str, is_idle: bool, why: &'static str) {
+        let Some(setting) = merged.get(name) else { return };
+        let key = (setting.place.clone(), name);
+        let known = self.idle.entry(key).or_insert(Some(why));
+        if !is_idle {
+            *known = None;
         }
     }
+
+    fn contradiction(&mut self, own: &Settings) {
+        let pair = (own.get("px_block_enabled"), own.get("px_module_mode"));
+        let (Some(block), Some(mode)) = pair else { return };
+        if (value(own, "px_block_enabled") == "on") != mode_blocks(own) {
+            let what =
+                format!("\"px_module_mode\" contradicts \"px_block_enabled\" at {}", block.place);
+            let place = mode.place.clone();
+            self.problem(&place, &what);
+        }
+    }
+}
+
+/// Whether visitors are blocked. The two directives share their storage, so either may have said so.
+fn blocks(merged: &Settings) -> bool {
+    value(merged, "px_block_enabled") == "on" || mode_blocks(merged)
+}
+
+fn mode_blocks(settings: &Settings) -> bool {
+    matches!(value(settings, "px_module_mode").as_str(), "active_blocking" | "1")
 }
 
 /// The only value, or the default; a flag is `on` or `off`.
