@@ -94,7 +94,10 @@ fn finds_problems() {
 fn finds_what_is_missing() {
     let directory = Directory::with(
         "missing",
-        &[("nginx.conf", "events {} px_debug on; http { px_enabled on; }")],
+        &[(
+            "nginx.conf",
+            "events {} px_debug on; http { px_enabled on; server { location / { px_debug on; } } }",
+        )],
     );
     let report = directory.report();
     for part in [
@@ -102,6 +105,7 @@ fn finds_what_is_missing() {
         "there is no px_app_id",
         "there is no px_auth_token",
         "there is no px_cookie_secret",
+        "4 problems",
     ] {
         assert!(report.contains(part), "{part}\n{report}");
     }

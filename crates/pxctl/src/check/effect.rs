@@ -69,6 +69,11 @@ impl Walk {
         merged.extend(own.iter().map(|(name, setting)| (*name, setting.clone())));
         if matches!(context, "http" | "server" | "location") {
             self.in_effect(title, &own, &merged);
+            // What http lacks, its servers may have; what a server lacks is said once.
+            let said = context == "location" && is_active(outer);
+            if context != "http" && is_active(&merged) {
+                self.missing(title, &merged, if said { Some(outer) } else { None });
+            }
         }
         for statement in block {
             let Some(inner) = &statement.block else { continue };
@@ -124,9 +129,7 @@ impl Walk {
     }
 
     fn in_effect(&mut self, title: &str, own: &Settings, merged: &Settings) {
-        let is_on = value(merged, "px_enabled") == "on";
-        let by_header = merged.contains_key("px_active_header_name");
-        if !is_on && !by_header {
+        if !is_active(merged) {
             return;
         }
         self.without_effect(merged);
@@ -144,17 +147,13 @@ impl Walk {
             }
         }
         self.report.levels.push(text);
-        self.missing(title, own, merged);
         self.contradiction(own);
     }
 
-    fn missing(&mut self, title: &str, own: &Settings, merged: &Settings) {
-        // Said once, where the module is switched on.
-        if !own.contains_key("px_enabled") && !own.contains_key("px_active_header_name") {
-            return;
-        }
+    fn missing(&mut self, title: &str, merged: &Settings, said_of: Option<&Settings>) {
         for (what, any_of) in REQUIRED {
-            if !any_of.iter().any(|name| merged.contains_key(name)) {
+            let lacks = |level: &Settings| !any_of.iter().any(|name| level.contains_key(name));
+            if lacks(merged) && !said_of.is_some_and(lacks) {
                 self.problem(title, &format!("the module is on, but there is no {what}"));
             }
         }
@@ -194,6 +193,11 @@ impl Walk {
             self.problem(&place, &what);
         }
     }
+}
+
+/// Whether the module may act on a request.
+fn is_active(settings: &Settings) -> bool {
+    value(settings, "px_enabled") == "on" || settings.contains_key("px_active_header_name")
 }
 
 /// Whether visitors are blocked. The two directives share their storage, so either may have said so.
