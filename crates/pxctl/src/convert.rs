@@ -316,6 +316,11 @@ impl Output {
                 }
             }
         }
+        for name in ["px_app_id", "px_auth_token", "px_cookie_secret"] {
+            if !self.has(name) {
+                text.push_str(&format!("# TODO: {name} is required, and the input has no value\n"));
+            }
+        }
         for (name, value, why) in self.defaults() {
             if directives().get(name).is_some() && !self.has(name) {
                 text.push_str(&format!("{name} {value}; # {why}\n"));
