@@ -64,8 +64,8 @@ lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit: $(HEADERS) ## Tests of the enforcer and the sandbox, with the oracle vectors
-	$(CARGO) test --locked -p px-core -p px-sandbox
+unit: $(HEADERS) ## Tests of the enforcer, the sandbox and pxctl, with the oracle vectors
+	$(CARGO) test --locked -p px-core -p px-sandbox -p pxctl
 
 vectors: ## Oracle vectors alone; PX_VECTORS=dir for those of another directory
 	$(CARGO) test --locked -p px-core --test vectors -- --nocapture

@@ -210,9 +210,11 @@ fn links_of_the_documents_lead_somewhere() {
         "docs/architecture.md",
         "docs/decisions.md",
         "docs/directives.md",
+        "docs/migrating.md",
         "docs/monitoring.md",
         "docs/troubleshooting.md",
         "docs/variables.md",
+        "nginx/examples/README.md",
     ];
     for document in documents {
         let text = read(document);

@@ -46,6 +46,7 @@ mod browser;
 mod check;
 mod clock;
 mod closing;
+pub mod command;
 mod control;
 pub mod cookie;
 mod crypto;

@@ -1,15 +1,12 @@
 //! The command line of the sandbox: `serve`, `cookie` and `explain`.
 #![forbid(unsafe_code)]
 
-mod cookie;
-mod explain;
-mod options;
 mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use options::Failure;
+use px_sandbox::command::{self, Failure};
 
 const HELP: &str = "\
 px-sandbox: a local stand-in for HUMAN's Bot Defender backend
@@ -27,7 +24,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "px-sandbox: {failure}");
+            let _ = writeln!(std::io::stderr(), "{}", failure.message("px-sandbox"));
             failure.exit_code()
         }
     }
@@ -38,14 +35,14 @@ fn run() -> Result<ExitCode, Failure> {
     match arguments.next()? {
         Some(lexopt::Arg::Value(command)) => match command.to_str() {
             Some("serve") => serve::run(arguments),
-            Some("cookie") => cookie::run(arguments),
-            Some("explain") => explain::run(arguments),
-            Some("help") => Ok(options::print(HELP)),
+            Some("cookie") => command::cookie(arguments, "px-sandbox"),
+            Some("explain") => command::explain(arguments, "px-sandbox"),
+            Some("help") => Ok(command::print(HELP)),
             _ => Err(Failure::Usage(format!("no command is called {command:?}"), "")),
         },
-        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(options::print(HELP)),
+        Some(lexopt::Arg::Long("help") | lexopt::Arg::Short('h')) => Ok(command::print(HELP)),
         Some(lexopt::Arg::Long("version") | lexopt::Arg::Short('V')) => {
-            Ok(options::print(concat!("px-sandbox ", env!("CARGO_PKG_VERSION"), "\n")))
+            Ok(command::print(concat!("px-sandbox ", env!("CARGO_PKG_VERSION"), "\n")))
         }
         Some(other) => Err(other.unexpected().into()),
         None => Err(Failure::Usage("a command is missing".into(), "")),

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use lexopt::Arg::Long;
+use px_sandbox::command::{self, Failure};
 use px_sandbox::{APP_ID, AUTH_TOKEN, Builder, COOKIE_SECRET, Sandbox};
-
-use crate::options::{self, Failure};
 
 const HELP: &str = "\
 Usage: px-sandbox serve [options]
@@ -59,7 +58,7 @@ struct Options {
 
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<ExitCode, Failure> {
     let Some(options) = parse(arguments).map_err(|failure| failure.of("serve"))? else {
-        return Ok(options::print(HELP));
+        return Ok(command::print(HELP));
     };
     serve(options)
 }
@@ -79,24 +78,24 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
         let builder = options.builder;
         options.builder = match argument {
             Long("help") | lexopt::Arg::Short('h') => return Ok(None),
-            Long("listen") => builder.ip(options::value::<IpAddr>(&mut arguments)?),
-            Long("port") => builder.port(options::value(&mut arguments)?),
+            Long("listen") => builder.ip(command::value::<IpAddr>(&mut arguments)?),
+            Long("port") => builder.port(command::value(&mut arguments)?),
             Long("any-app") => builder.any_app(true),
             Long("tls") => builder.tls(true),
-            Long("tls-name") => builder.tls_name(options::text(&mut arguments)?),
+            Long("tls-name") => builder.tls_name(command::text(&mut arguments)?),
             Long("pxhd") => builder.pxhd(true),
             Long("no-checks") => builder.checks(false),
-            Long("keep") => builder.keep(options::value(&mut arguments)?, 256 << 20),
+            Long("keep") => builder.keep(command::value(&mut arguments)?, 256 << 20),
             Long("app-id") => {
-                options.app_id = options::text(&mut arguments)?;
+                options.app_id = command::text(&mut arguments)?;
                 builder
             }
             Long("auth-token") => {
-                options.auth_token = options::text(&mut arguments)?;
+                options.auth_token = command::text(&mut arguments)?;
                 builder
             }
             Long("secret") => {
-                options.secret = options::text(&mut arguments)?;
+                options.secret = command::text(&mut arguments)?;
                 builder
             }
             Long("cert") => {
@@ -137,7 +136,7 @@ fn serve(options: Options) -> Result<ExitCode, Failure> {
         });
     if !options.is_quiet {
         builder = builder.on_received(|received| {
-            options::print(&format!(
+            command::print(&format!(
                 "#{} {} {} {} {}\n",
                 received.number,
                 received.endpoint.word(),
@@ -165,7 +164,7 @@ fn serve(options: Options) -> Result<ExitCode, Failure> {
 /// The first line is for scripts, the rest for people to copy.
 fn greet(sandbox: &Sandbox, app_id: &str, auth_token: &str, secret: &str) {
     let url = sandbox.url();
-    options::print(&format!(
+    command::print(&format!(
         "px-sandbox listening on {url}\n\
          \n\
          \x20   px_app_id                {app_id};\n\

@@ -1,6 +1,6 @@
 //! What the commands share: reading values, failing in one line, printing without panicking.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use lexopt::ValueExt;
 
 /// Why a command ends.
-pub(crate) enum Failure {
+#[derive(Debug)]
+pub enum Failure {
     /// The command line is wrong; the command is named for the hint.
     Usage(String, &'static str),
     /// The command line is right, but it does not work.
@@ -17,28 +18,29 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(..) => ExitCode::from(2),
             Self::Failed(_) => ExitCode::from(1),
         }
     }
 
+    /// What to say about it on standard error.
+    pub fn message(&self, program: &str) -> String {
+        match self {
+            Self::Usage(why, "") => format!("{program}: {why} (see {program} --help)"),
+            Self::Usage(why, command) => {
+                format!("{program}: {why} (see {program} {command} --help)")
+            }
+            Self::Failed(why) => format!("{program}: {why}"),
+        }
+    }
+
     /// Names the command whose `--help` helps.
-    pub(crate) fn of(self, command: &'static str) -> Self {
+    pub fn of(self, command: &'static str) -> Self {
         match self {
             Self::Usage(why, _) => Self::Usage(why, command),
             failed @ Self::Failed(_) => failed,
-        }
-    }
-}
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(why, "") => write!(f, "{why} (see px-sandbox --help)"),
-            Self::Usage(why, command) => write!(f, "{why} (see px-sandbox {command} --help)"),
-            Self::Failed(why) => write!(f, "{why}"),
         }
     }
 }
@@ -50,12 +52,12 @@ impl From<lexopt::Error> for Failure {
 }
 
 /// The text of the option just read.
-pub(crate) fn text(arguments: &mut lexopt::Parser) -> Result<String, Failure> {
+pub fn text(arguments: &mut lexopt::Parser) -> Result<String, Failure> {
     Ok(arguments.value()?.string()?)
 }
 
 /// The number, address or the like of the option just read.
-pub(crate) fn value<T: FromStr>(arguments: &mut lexopt::Parser) -> Result<T, Failure>
+pub fn value<T: FromStr>(arguments: &mut lexopt::Parser) -> Result<T, Failure>
 where
     T::Err: Display,
 {
@@ -64,7 +66,7 @@ where
 }
 
 /// `500ms`, `90s`, `10m`, `2h`, `1d`; a bare number is seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
+pub fn duration(text: &str) -> Result<Duration, Failure> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let factor = match unit {
@@ -87,7 +89,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
 }
 
 /// Prints; a reader that left already is no reason to panic.
-pub(crate) fn print(text: &str) -> ExitCode {
+pub fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     ExitCode::SUCCESS

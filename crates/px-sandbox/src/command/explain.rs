@@ -1,15 +1,15 @@
-//! `px-sandbox explain`
+//! The command `explain`
 
 use std::process::ExitCode;
 
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
-use px_sandbox::{COOKIE_SECRET, Reading};
 
-use crate::options::{self, Failure};
+use super::options::{self, Failure};
+use crate::{COOKIE_SECRET, Reading};
 
 const HELP: &str = "\
-Usage: px-sandbox explain [options] TOKEN
+Usage: {program} explain [options] TOKEN
 
 TOKEN is a bare token, a cookie such as _px3=…, _px2=…, _px=… or _pxde=…, a whole Cookie header, or
 with --mobile the value of X-PX-AUTHORIZATION. - reads it from standard input.
@@ -24,11 +24,16 @@ with --mobile the value of X-PX-AUTHORIZATION. - reads it from standard input.
 Exit status: 0 the token passes, 1 it does not, 2 bad usage.
 ";
 
-pub(crate) fn run(arguments: lexopt::Parser) -> Result<ExitCode, Failure> {
+/// Runs the command; `program` is the name that the help shows.
+///
+/// # Errors
+///
+/// What is wrong with the command line, or why the command failed.
+pub fn run(arguments: lexopt::Parser, program: &str) -> Result<ExitCode, Failure> {
     let Some((token, reading)) = parse(arguments).map_err(|failure| failure.of("explain"))? else {
-        return Ok(options::print(HELP));
+        return Ok(options::print(&HELP.replace("{program}", program)));
     };
-    let explanation = px_sandbox::explain(&token, &reading);
+    let explanation = crate::explain(&token, &reading);
     options::print(&format!("{explanation}\n"));
     Ok(if explanation.outcome.passes() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

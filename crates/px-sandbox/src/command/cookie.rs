@@ -1,15 +1,15 @@
-//! `px-sandbox cookie`
+//! The command `cookie`
 
 use std::process::ExitCode;
 
 use lexopt::Arg::Long;
-use px_sandbox::cookie::{command_header, data_enrichment};
-use px_sandbox::{COOKIE_SECRET, Mint, Version};
 
-use crate::options::{self, Failure};
+use super::options::{self, Failure};
+use crate::cookie::{command_header, data_enrichment};
+use crate::{COOKIE_SECRET, Mint, Version};
 
 const HELP: &str = "\
-Usage: px-sandbox cookie [options]
+Usage: {program} cookie [options]
 
 Prints name=value for a Cookie header, or with --mobile the value of X-PX-AUTHORIZATION.
 
@@ -41,9 +41,14 @@ enum Product {
     Help,
 }
 
-pub(crate) fn run(arguments: lexopt::Parser) -> Result<ExitCode, Failure> {
+/// Runs the command; `program` is the name that the help shows.
+///
+/// # Errors
+///
+/// What is wrong with the command line, or why the command failed.
+pub fn run(arguments: lexopt::Parser, program: &str) -> Result<ExitCode, Failure> {
     let line = match parse(arguments).map_err(|failure| failure.of("cookie"))? {
-        Product::Help => return Ok(options::print(HELP)),
+        Product::Help => return Ok(options::print(&HELP.replace("{program}", program))),
         Product::Line(line) => line,
         Product::Risk(mint, true) => mint.mobile_header(),
         Product::Risk(mint, false) => mint.cookie(),

@@ -1,0 +1,58 @@
+//! What every input is read into.
+
+/// A value of any of the languages.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    /// As it was written.
+    Number(String),
+    Text(String),
+    /// A regular expression literal: source and flags.
+    Regex(String, String),
+    List(Vec<Self>),
+    Table(Vec<Entry>),
+    /// A function or an expression: its source. It is shown, never executed.
+    Code(String),
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) value: Value,
+}
+
+impl Entry {
+    pub(crate) fn new(name: impl Into<String>, value: Value) -> Self {
+        Self { name: name.into(), value }
+    }
+}
+
+impl Value {
+    /// The value in one line, for a comment.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Null => "null".into(),
+            Self::Bool(value) => value.to_string(),
+            Self::Number(text) => text.clone(),
+            Self::Text(text) => format!("{text:?}"),
+            Self::Regex(source, flags) => format!("/{source}/{flags}"),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::line).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Self::Table(entries) => {
+                let entries: Vec<String> = entries
+                    .iter()
+                    .map(|entry| format!("{}: {}", entry.name, entry.value.line()))
+                    .collect();
+                format!("{{{}}}", entries.join(", "))
+            }
+            Self::Code(source) => {
+                let words: Vec<&str> = source.split_whitespace().collect();
+                words.join(" ")
+            }
+        }
+    }
+}
