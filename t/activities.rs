@@ -505,6 +505,19 @@ fn a_telemetry_command_is_obeyed_and_enforcement_goes_on() {
 }
 
 #[test]
+fn the_header_of_the_telemetry_command_can_be_renamed_or_switched_off() {
+    for (header, commanded) in [("x-tell-us", true), ("\"\"", false)] {
+        let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+        let nginx = site(&sandbox, &origin, &format!("px_telemetry_header {header};"));
+        let value = cookie::command_header(&sandbox.app().secret, now_ms() + 60_000);
+        get(nginx.addr(), "/", &[&format!("x-px-enforcer-telemetry: {value}")]);
+        get(nginx.addr(), "/", &[&format!("x-tell-us: {value}")]);
+        nginx.quit();
+        assert_eq!(sandbox.telemetry().len(), usize::from(commanded), "{header}");
+    }
+}
+
+#[test]
 fn the_risk_api_may_ask_for_telemetry() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     let nginx = site(&sandbox, &origin, "");

@@ -94,3 +94,20 @@ fn a_threshold_of_zero_calls_for_ever() {
     }
     assert_eq!(sandbox.risk_calls().len(), 15);
 }
+
+#[test]
+fn failures_that_are_further_apart_than_the_interval_open_nothing() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = Nginx::start(&format!(
+        "{}px_max_errors_threshold 3; px_errors_count_interval 100ms;\nlocation / {{ {} }}",
+        protect(&sandbox),
+        origin.proxy_pass()
+    ));
+    sandbox.behave_at(Endpoint::RiskApi, Behaviour::Status(500));
+    for _ in 0..6 {
+        assert_eq!(get(nginx.addr(), "/", &[]).status, 200);
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    assert_eq!(sandbox.risk_calls().len(), 6);
+    assert!(!nginx.quit().contains("visitors pass without a call"));
+}

@@ -88,3 +88,20 @@ fn without_the_switch_no_score_is_told() {
     assert!(response.header("x-px-score").is_none());
     assert!(received(&origin.texts()[0], "x-px-upstream-score").is_empty());
 }
+
+#[test]
+fn enrichment_and_variables_have_the_switches_of_other_enforcers() {
+    for (switch, sent) in [("", 1), ("px_enable_pxde off;", 0), ("px_variables_enabled off;", 1)] {
+        let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+        let reply = json!({"status": 0, "score": 0, "uuid": UUID, "data_enrichment": {"a": 1}});
+        sandbox.answer_risk(Reply::json(reply));
+        let directives = format!(
+            "px_data_enrichment_header_name X-PX-DE; {switch} add_header X-Seen $px_uuid always;"
+        );
+        let nginx = site(&sandbox, &origin, &directives);
+        let response = get(nginx.addr(), "/", &[]);
+        // The variables are there in any case: where they are not used they cost nothing.
+        assert_eq!(response.headers("x-seen"), [UUID], "{switch}");
+        assert_eq!(received(&origin.texts()[0], "x-px-de").len(), sent, "{switch}");
+    }
+}

@@ -172,3 +172,36 @@ fn every_option_is_a_directive_or_named_here() {
     }
     assert!(to_come.union(&none).all(|option| options.contains(option)), "an option nobody knows");
 }
+
+/// Whoever adds a directive proves what it does, under a real nginx.
+#[test]
+fn every_directive_has_a_behaviour_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = fs::read_to_string(root.join("src/directives.rs")).expect("the source is there");
+    // By what is set, as synonyms are one: a behaviour test of one of them is enough.
+    let mut names_of: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+    for row in source.lines().filter_map(|line| line.trim().strip_prefix("row(c\"")) {
+        let (name, rest) = row.split_once('"').expect("a name");
+        let field = rest.split_once("(&mut v.").map(|(_, field)| field);
+        let Some(field) = field.and_then(|rest| rest.split([',', ')']).next()) else { continue };
+        names_of.entry(field).or_default().push(name);
+    }
+    assert!(names_of.len() > 100, "only {} were understood", names_of.len());
+    let mut words = BTreeSet::new();
+    for entry in fs::read_dir(root.join("t")).expect("the tests are there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let about_text_only = ["advice.rs", "docs.rs", "options.rs", "pxctl.rs"];
+        if path.is_file() && !about_text_only.contains(&&*name) {
+            let text = fs::read_to_string(&path).expect("a test");
+            words.extend(text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned));
+        }
+    }
+    for entry in fs::read_dir(root.join("nginx/examples")).expect("the examples are there") {
+        let text = fs::read_to_string(entry.expect("an entry").path()).expect("an example");
+        words.extend(text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned));
+    }
+    let untested: Vec<_> =
+        names_of.values().filter(|names| !names.iter().any(|name| words.contains(*name))).collect();
+    assert!(untested.is_empty(), "no behaviour test names {untested:?}");
+}

@@ -234,16 +234,25 @@ fn tunnel(mut client: TcpStream, heads: &mpsc::Sender<String>) {
 
 #[test]
 fn activities_go_through_the_proxy() {
+    // base64 of user:pass word
+    go_through_the_proxy("px_proxy_authorization \"Basic dXNlcjpwYXNzIHdvcmQ=\";");
+    go_through_the_proxy("px_proxy_authorization_file conf.proxy;");
+}
+
+fn go_through_the_proxy(authorization: &str) {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     let (addr, heads) = proxy();
-    // base64 of user:pass word
-    let nginx = site(
-        &sandbox,
-        &origin,
-        &format!(
-            "px_proxy_url http://{addr}; px_proxy_authorization \"Basic dXNlcjpwYXNzIHdvcmQ=\";"
-        ),
-    );
+    let nginx = Nginx::builder()
+        .server(&format!(
+            "{} px_max_activity_batch_size 1; px_proxy_url http://{addr}; {authorization} \
+             location / {{ {} }}",
+            protect(&sandbox),
+            origin.proxy_pass()
+        ))
+        .start_with(|dir| {
+            let path = dir.join("conf.proxy");
+            std::fs::write(&path, "Basic dXNlcjpwYXNzIHdvcmQ=\n").expect("a file can be written");
+        });
     let cookie = format!("Cookie: {}", sandbox.mint(BROWSER).cookie());
     get(nginx.addr(), "/", &[&cookie]);
     sandbox.wait_for_activities(1, SOON);
@@ -253,4 +262,16 @@ fn activities_go_through_the_proxy() {
     assert!(authorization.contains("proxy-authorization: basic dxnlcjpwyxnzihdvcmq="), "{head}");
     // Nothing of it in the log.
     assert!(!nginx.quit().contains("pass word"));
+}
+
+#[test]
+fn the_custom_cookie_header_can_be_switched_off() {
+    for (directive, is_read) in [("", true), ("px_custom_cookie_header_enabled off;", false)] {
+        let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+        let nginx = site(&sandbox, &origin, directive);
+        let cookies = format!("x-px-cookies: {}", sandbox.mint(BROWSER).cookie());
+        assert_eq!(get(nginx.addr(), "/", &[&cookies]).status, 200);
+        // Who brings a good cookie is not asked about.
+        assert_eq!(sandbox.risk_calls().is_empty(), is_read, "{directive}");
+    }
 }
