@@ -40,6 +40,14 @@ px_request_want_body(ngx_http_request_t *r)
 }
 
 
+/* The module looks at the answer's body on its way. */
+void
+px_request_want_in_memory(ngx_http_request_t *r)
+{
+    r->filter_need_in_memory = 1;
+}
+
+
 /* Nobody looks at the answer. */
 void
 px_request_want_no_body(ngx_http_request_t *r)
@@ -95,6 +103,7 @@ const px_field_t  px_fields[] = {
     px_field(ngx_http_request_t, content_handler),
     px_field(ngx_http_request_t, variables),
     px_field(ngx_http_request_t, cleanup),
+    px_field(ngx_http_request_body_t, bufs),
     px_field(ngx_http_upstream_t, peer),
     px_field(ngx_http_upstream_t, length),
     px_field(ngx_connection_t, log),

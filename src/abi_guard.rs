@@ -10,8 +10,9 @@ use std::mem::offset_of;
 use nginx_sys::{
     NGINX_VER, ngx_command_t, ngx_conf_t, ngx_connection_t, ngx_hash_key_t, ngx_http_conf_ctx_t,
     ngx_http_core_loc_conf_t, ngx_http_core_main_conf_t, ngx_http_core_srv_conf_t,
-    ngx_http_header_t, ngx_http_headers_in, ngx_http_headers_in_t, ngx_http_request_t,
-    ngx_http_upstream_conf_t, ngx_http_upstream_t, ngx_http_variable_t, ngx_module_t,
+    ngx_http_header_t, ngx_http_headers_in, ngx_http_headers_in_t, ngx_http_request_body_t,
+    ngx_http_request_t, ngx_http_upstream_conf_t, ngx_http_upstream_t, ngx_http_variable_t,
+    ngx_module_t,
 };
 
 use crate::ffi;
@@ -105,6 +106,7 @@ fn misread_field() -> Option<String> {
         ngx_http_request_t . connection, ctx, loc_conf, upstream, pool, headers_in, headers_out,
             request_body, method, args, unparsed_uri, request_line,
             err_status, main, post_subrequest, content_handler, variables, cleanup;
+        ngx_http_request_body_t . bufs;
         ngx_http_upstream_t . peer;
         ngx_http_upstream_t . length;
         ngx_connection_t . log, addr_text;

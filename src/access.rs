@@ -1,24 +1,32 @@
 //! The access phase: request in, nginx return code out. Decides nothing itself.
 
+use std::ptr;
 use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_int_t, ngx_uint_t};
 use px_core::breaker::{Breaker, Change};
 use px_core::counters::{App, End};
-use px_core::enforce::{self, Action, OriginResponse, Outcome, Pending, Step, Verdict};
+use px_core::enforce::{
+    self, Action, Extracted, Given, OriginResponse, Outcome, Pending, Step, Verdict,
+};
 use px_core::hooks::Hooks;
 use px_core::reason::PassReason;
+use px_core::request::Request;
 use px_core::token_memory::NoMemory;
 use uuid::Uuid;
 
+use crate::complex_value::ComplexValue;
 use crate::conf::{self, Enforcement, MainConf};
-use crate::ctx::{Ctx, Stage};
+use crate::ctx::{Ctx, Preparation, Stage};
 use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::Handler;
 use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
 use crate::risk_backend::{self, Chosen};
-use crate::{activities, block, clock, named_location, origin, request, risk_api, side_request};
+use crate::{
+    activities, block, clock, login, named_location, origin, request, request_body, risk_api,
+    side_request,
+};
 
 /// Statuses from here on make nginx look for an `error_page`.
 const FIRST_ERROR: ngx_uint_t = 300;
@@ -56,13 +64,16 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: null or the context of this live request; no other reference to it exists here.
     if let Some(known) = unsafe { ctx.as_ref() } {
         return match known.stage {
+            // Nothing enters here while nginx reads: it has refused the body, and shows an error page.
+            Stage::ReadingBody | Stage::Settled => DECLINED,
+            // SAFETY: as the caller's.
+            Stage::BodyRead => unsafe { judge_prepared(r, ctx) },
             Stage::Waiting => AGAIN,
             // SAFETY: as the caller's.
             Stage::Answered => unsafe { judge(r, ctx) },
             Stage::FetchingPage => AGAIN,
             // SAFETY: as the caller's.
             Stage::PageFetched => unsafe { block::show_page(r, ctx) },
-            Stage::Settled => DECLINED,
         };
     }
     // An error page that is shown before any decision is nginx's own doing, not a visit. But what
@@ -88,15 +99,88 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     let main = unsafe { MainConf::of_request(r) };
     let id = main.with_worker(|worker| worker.request_ids.next()).flatten();
     let id = id.unwrap_or_else(Uuid::new_v4);
+    // SAFETY: the view is kept in the context only, which the request's pool drops.
+    let Some(view) = (unsafe { request::view(r, id, &Hooks::NONE) }) else { return DECLINED };
+    let policy = &enforcement.policy;
+    if !enforce::may_be_extracted(&view, policy) {
+        // SAFETY: as the caller's.
+        return unsafe { begin(r, ctx, view) };
+    }
+    // SAFETY: live request under the configuration that its context keeps.
+    let hooks = enforcement.expressions.as_ref().and_then(|own| unsafe { own.evaluate_first(r) });
+    let asking = Request { hooks: hooks.unwrap_or(&Hooks::NONE), ..view };
+    let Some(wanted) = enforce::wanted(&asking, policy) else {
+        // SAFETY: as the caller's.
+        return unsafe { begin(r, ctx, view) };
+    };
+    // SAFETY: the context of this live request, borrowed for this statement.
+    unsafe { (*ctx).preparation = Some(Box::new(Preparation { view: asking, wanted })) };
+    let limit = policy.options().max_body_size;
+    // SAFETY: live request and its view.
+    if wanted.body && unsafe { request_body::is_readable(r, &view, limit) } {
+        // SAFETY: as above.
+        unsafe { (*ctx).stage = Stage::ReadingBody };
+        // SAFETY: as the caller's; nothing here refers to the context.
+        return unsafe { request_body::read(r) };
+    }
+    // SAFETY: as the caller's.
+    unsafe { judge_prepared(r, ctx) }
+}
+
+/// Looks into a request whose body has come, as far as there is one to look at, and judges it.
+///
+/// # Safety
+///
+/// `r` must be a live main request in its access phase and `ctx` its context.
+unsafe fn judge_prepared(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let prepared = unsafe { (*ctx).preparation.take() };
+    // SAFETY: as above.
+    let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
+    // Until the verdict is there, whatever goes wrong lets the request pass.
+    // SAFETY: as above.
+    unsafe { (*ctx).stage = Stage::Settled };
+    let Some(prepared) = prepared else { return DECLINED };
+    let Preparation { view, wanted } = *prepared;
+    // SAFETY: live request under the configuration that its context keeps.
+    let text = |value: Option<ComplexValue>| value.map_or("", |own| unsafe { own.evaluate(r) });
+    let endpoint = wanted.endpoint.and_then(|index| enforcement.login.endpoints.get(index));
+    let login = endpoint.map_or(("", ""), |own| (text(own.user), text(own.pass)));
+    let graphql_keywords = text(enforcement.graphql_keywords);
+    let limit = enforcement.policy.options().max_body_size;
+    // SAFETY: live request whose body nobody changes.
+    let found = unsafe {
+        request_body::with(r, limit, |body| {
+            let body = body.filter(|_| wanted.body);
+            let given = Given { body, login, graphql_keywords };
+            enforce::extract(&view, &enforcement.policy, &given)
+        })
+    };
+    // SAFETY: the context of this live request; boxed, what was found stays where it is.
+    let found: &'static Extracted =
+        unsafe { &*ptr::from_ref(&**(*ctx).extracted.insert(Box::new(found))) };
+    // SAFETY: as the caller's.
+    unsafe { begin(r, ctx, Request { extracted: Some(found), ..view }) }
+}
+
+/// Judges a request that has been looked into, or need not be.
+///
+/// # Safety
+///
+/// As [`judge_prepared`]; `view` must be the view of `r`.
+unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static>) -> ngx_int_t {
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
     let own = enforcement.expressions.as_ref();
     // SAFETY: live request under the configuration that its context keeps.
     let hooks = own.and_then(|own| unsafe { own.evaluate(r) }).unwrap_or(&Hooks::NONE);
-    // SAFETY: the view is kept in the context only, which the request's pool drops.
-    let Some(view) = (unsafe { request::view(r, id, hooks) }) else { return DECLINED };
-    // SAFETY: live request.
-    unsafe { origin::strip(r, enforcement.policy.owned_headers()) };
-    let now = clock::now_ms();
+    let view = Request { hooks, ..view };
     let policy = &enforcement.policy;
+    // SAFETY: live request.
+    unsafe { origin::strip(r, policy.owned_headers()) };
+    let now = clock::now_ms();
     let mut lookup = None;
     let step = main.with_worker(|worker| match enforcement.token_cache.get() {
         Some(cache) => {
@@ -289,7 +373,9 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
     if verdict.telemetry_requested {
         activities::send_telemetry(main, &enforcement, verdict);
     }
-    let (action, headers) = (verdict.action, verdict.origin_headers(&enforcement.policy));
+    let policy = &enforcement.policy;
+    let (action, headers) = (verdict.action, verdict.origin_headers(policy, clock::now_ms()));
+    let (is_login, marks_query) = (verdict.has_credentials(), verdict.marks_query(policy));
     if let Some(target) = &enforcement.additional_activity_handler {
         // SAFETY: live request.
         unsafe { side_request::start(r, target) };
@@ -300,7 +386,16 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
     }
     // SAFETY: live request.
     unsafe { origin::enrich(r, &headers) };
-    if action == Action::Pass && !enforcement.deferred_activities {
+    if marks_query {
+        // SAFETY: live request in its access phase.
+        unsafe { origin::mark_query(r) };
+    }
+    if is_login {
+        // SAFETY: as above.
+        unsafe { login::begin(r, known) };
+    }
+    // The report on a login waits for the origin's answer.
+    if action == Action::Pass && !enforcement.deferred_activities && !is_login {
         activities::report(main, known, &OriginResponse::default());
     }
     if let Some(Handler { location, condition: Some(condition) }) = &enforcement.answers.verification

@@ -15,6 +15,7 @@ use crate::conf::{Enforcement, MainConf};
 use crate::ctx::Ctx;
 use crate::ffi::{self, OK};
 use crate::log::{self, ERR, NOTICE, WARN};
+use crate::login;
 use crate::sender::{Destination, Job, Kind, Level, Sender, Tally};
 use crate::shared_zone::Shared;
 
@@ -27,6 +28,8 @@ const GROWN_BYTES: usize = 512 * 1024;
 /// has passed; further ones grow. Fewer and larger POSTs carry the same at a fraction of the cost.
 const BURST: usize = 32;
 const PACE_MS: usize = 25;
+/// Header of an MCP server's answer (agentic-trust.md).
+const MCP_SESSION: &str = "mcp-session-id";
 /// While the thread has work, its tally is looked at this often.
 const TALLY_INTERVAL_MS: u64 = 1000;
 
@@ -50,19 +53,28 @@ pub(crate) unsafe extern "C" fn log_handler(r: *mut ngx_http_request_t) -> ngx_i
             // SAFETY: live request.
             let status = unsafe { (*r).headers_out.status };
             let status = u16::try_from(status).ok().filter(|status| *status != 0);
+            let status = ctx.login.as_ref().and_then(|watch| watch.status).or(status);
             let expressions = ctx.enforcement.expressions.as_ref();
             // SAFETY: live request under the configuration that its context keeps.
             let own = expressions.map(|own| unsafe { own.response_parameters(r) });
             let custom_parameters = own.as_deref().unwrap_or_default();
             // SAFETY: live request.
             let main = unsafe { MainConf::of_request(r) };
-            report(main, ctx, &OriginResponse { status, custom_parameters });
+            // SAFETY: live request in its log phase.
+            let login = unsafe { login::result(r, ctx) };
+            let wants_session = ctx.extracted.as_ref().is_some_and(|e| e.wants_mcp_session_id());
+            // SAFETY: as above.
+            let session = wants_session.then(|| unsafe { login::response_header(r, MCP_SESSION) });
+            let mcp_session_id = session.flatten();
+            let response = OriginResponse { status, custom_parameters, mcp_session_id, login };
+            report(main, ctx, &response);
             OK
         },
     )
 }
 
-/// Puts the request's activity, if there is to be one, into its batch; once.
+/// Puts the request's activity, if there is to be one, into its batch, and the report on a login
+/// behind it; once.
 pub(crate) fn report(main: &MainConf, ctx: &mut Ctx, response: &OriginResponse<'_>) {
     ctx.reported = true;
     let Some(verdict) = &ctx.verdict else { return };
@@ -71,6 +83,11 @@ pub(crate) fn report(main: &MainConf, ctx: &mut Ctx, response: &OriginResponse<'
         worker.reporter.offer(main, &enforcement.destination, |out| {
             verdict.activity(&enforcement.policy, response, clock::now_ms(), out)
         });
+        if verdict.has_credentials() {
+            worker.reporter.offer(main, &enforcement.destination, |out| {
+                verdict.additional_activity(&enforcement.policy, response, clock::now_ms(), out)
+            });
+        }
     });
 }
 

@@ -33,13 +33,19 @@ pub(crate) fn of(values: &Values) -> Vec<Advice> {
     let cuts_calls = values
         .enforce_timeout
         .is_some_and(|limit| limit < values.s2s_timeout.unwrap_or(crate::conf::S2S_TIMEOUT));
+    let no_logins = !on(values.enable_login_creds_extraction);
+    let no_endpoints = !listed(values.login_creds_settings.as_ref().map(Vec::len))
+        && !listed(values.login_credentials_extraction.as_ref().map(Vec::len));
+    let no_graphql = values.graphql_enabled == Some(false);
+    const LOGINS: &str = "has no effect without \"px_enable_login_creds_extraction on\"";
+    const GRAPHQL: &str = "has no effect where \"px_graphql_enabled\" is off";
     const SCORE: &str = "has no effect without \"px_score_header_enabled on\"";
     const PAGE: &str = "has no effect without \"px_custom_block_url\"";
     const PROTECTION: &str = "has no effect without \"px_api_protection_mode on\"";
     const CORS: &str = "has no effect without \"px_cors_support_enabled on\"";
     let redirect_to_referer =
         if no_page { PAGE } else { "has no effect without \"px_redirect_on_custom_url on\"" };
-    let checks: [(&'static [&'static str], bool, bool, &'static str); 18] = [
+    let checks: [(&'static [&'static str], bool, bool, &'static str); 28] = [
         (
             &["px_compression_level"],
             values.compression_level.is_some(),
@@ -129,6 +135,67 @@ pub(crate) fn of(values: &Values) -> Vec<Advice> {
             values.debug_probability.is_some(),
             values.logger_severity != Some(Severity::Debug),
             "has no effect without \"px_debug on\"",
+        ),
+        (
+            &["px_login_creds_settings_filename"],
+            listed(values.login_creds_settings.as_ref().map(Vec::len)),
+            no_logins,
+            LOGINS,
+        ),
+        (
+            &["px_login_credentials_extraction"],
+            listed(values.login_credentials_extraction.as_ref().map(Vec::len)),
+            no_logins,
+            LOGINS,
+        ),
+        (
+            &["px_enable_login_creds_extraction", "px_login_credentials_extraction_enabled"],
+            !no_logins,
+            no_endpoints,
+            "has no effect without \"px_login_credentials_extraction\" or \
+             \"px_login_creds_settings_filename\"",
+        ),
+        (
+            &["px_compromised_credentials_returned_status_response"],
+            values.compromised_credentials_returned_status_response.is_some(),
+            !on(values.credentials_intelligence_query_string),
+            "has no effect without \"px_credentials_intelligence_query_string on\"",
+        ),
+        (
+            &["px_graphql_routes"],
+            listed(values.graphql_routes.as_ref().map(Vec::len)),
+            no_graphql,
+            GRAPHQL,
+        ),
+        (
+            &["px_sensitive_graphql_operation_names"],
+            listed(values.sensitive_graphql_operation_names.as_ref().map(Vec::len)),
+            no_graphql,
+            GRAPHQL,
+        ),
+        (
+            &["px_sensitive_graphql_operation_types"],
+            listed(values.sensitive_graphql_operation_types.as_ref().map(Vec::len)),
+            no_graphql,
+            GRAPHQL,
+        ),
+        (
+            &["px_jwt_cookie_name"],
+            named(&values.jwt_cookie_name),
+            !named(&values.jwt_cookie_user_id_field_name),
+            "has no effect without \"px_jwt_cookie_user_id_field_name\"",
+        ),
+        (
+            &["px_jwt_header_name"],
+            named(&values.jwt_header_name),
+            !named(&values.jwt_header_user_id_field_name),
+            "has no effect without \"px_jwt_header_user_id_field_name\"",
+        ),
+        (
+            &["px_agentic_trust_mcp_endpoint_path"],
+            values.agentic_trust_mcp_endpoint_path.is_some(),
+            !on(values.agentic_trust_enabled),
+            "has no effect without \"px_agentic_trust_enabled on\"",
         ),
         (
             &["px_monitored_routes"],

@@ -21,6 +21,7 @@ use crate::complex_value::ComplexValue;
 use crate::ffi;
 use crate::hooks::{Expressions, Handler, Target};
 use crate::log::{self, EMERG, Severity};
+use crate::login::LoginExpressions;
 use crate::named_location::Wanted;
 use crate::risk_location::RiskLocation;
 use crate::sender::{Destination, Proxy};
@@ -71,6 +72,9 @@ pub(crate) struct Enforcement {
     /// `None` where there is nothing to evaluate.
     pub(crate) expressions: Option<Expressions>,
     pub(crate) answers: Answers,
+    pub(crate) login: LoginExpressions,
+    /// `px_extract_graphql_keywords`
+    pub(crate) graphql_keywords: Option<ComplexValue>,
     pub(crate) severity: Severity,
     /// One request in so many is logged where the severity is `debug`.
     pub(crate) debug_probability: u32,
@@ -388,6 +392,8 @@ impl LocConf {
                     .clone()
                     .filter(|handler| !handler.location.is_empty()),
             },
+            login: values.login_expressions(),
+            graphql_keywords: values.extract_graphql_keywords,
             severity: values.logger_severity.unwrap_or_default(),
             debug_probability: values.debug_probability.unwrap_or(1),
             deferred_activities: values.deferred_activities.unwrap_or(true),

@@ -9,11 +9,13 @@ use std::ptr;
 use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
-use px_core::enforce::Verdict;
+use px_core::enforce::{Extracted, Verdict, Wanted};
 use px_core::reason::FilterReason;
+use px_core::request::Request;
 
 use crate::conf::Enforcement;
 use crate::ffi;
+use crate::login::Watch;
 use crate::page_request::PageRequest;
 use crate::risk_api::Call;
 use crate::risk_backend::Chosen;
@@ -31,6 +33,12 @@ pub(crate) struct Ctx {
     /// The Risk API call under way, or just ended.
     pub(crate) call: Option<Box<Call>>,
     pub(crate) verdict: Option<Verdict<'static>>,
+    /// What is to be got ready before the request is judged.
+    pub(crate) preparation: Option<Box<Preparation>>,
+    /// What was found in the request; call and verdict borrow it, and go before it.
+    pub(crate) extracted: Option<Box<Extracted>>,
+    /// The answer to a login.
+    pub(crate) login: Option<Box<Watch>>,
     pub(crate) filter_reason: Option<FilterReason>,
     /// What became of the look into the token cache, if there was one.
     pub(crate) token_lookup: Option<Lookup>,
@@ -42,6 +50,12 @@ pub(crate) struct Ctx {
     pub(crate) reported: bool,
 }
 
+/// A request that is looked into before it is judged.
+pub(crate) struct Preparation {
+    pub(crate) view: Request<'static>,
+    pub(crate) wanted: Wanted,
+}
+
 /// Status and headers of a block answer whose body a location of the operator's writes.
 pub(crate) struct Pinned {
     /// `None`: the location's own.
@@ -51,6 +65,10 @@ pub(crate) struct Pinned {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// The request's body is being read.
+    ReadingBody,
+    /// It has come, and the request is to be judged.
+    BodyRead,
     /// The Risk API has been asked.
     Waiting,
     /// The call has ended and is to be judged.
@@ -92,6 +110,9 @@ impl Ctx {
                 risk_backend: None,
                 call: None,
                 verdict: None,
+                preparation: None,
+                extracted: None,
+                login: None,
                 filter_reason: None,
                 token_lookup: None,
                 page: None,

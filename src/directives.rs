@@ -13,6 +13,7 @@ use nginx_sys::{
     NGX_CONF_TAKE12, NGX_HTTP_LOC_CONF, NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF,
     NGX_HTTP_SRV_CONF, NGX_HTTP_UPS_CONF, ngx_command_t, ngx_conf_t, ngx_str_t, ngx_uint_t,
 };
+use px_core::credentials::BodyRegex;
 use px_core::custom_parameters::REQUEST_SLOTS;
 use px_core::filter::Network;
 use px_core::reason::ModuleMode;
@@ -23,7 +24,9 @@ use crate::ffi;
 use crate::hooks::Condition;
 use crate::log::{self, EMERG, Severity};
 use crate::values::Values;
-use args::{Args, cookie_name, extension, header_name, http_method};
+use args::{
+    Args, cookie_name, extension, header_name, http_method, operation_type, path, status_code,
+};
 
 /// `http`, `server` and `location`, as nearly every `px_*` directive; the argument count is added.
 const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;
@@ -61,7 +64,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 153] = [
+pub(crate) static DIRECTIVES: [Directive; 191] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -175,6 +178,51 @@ pub(crate) static DIRECTIVES: [Directive; 153] = [
     row(c"px_captcha_script_host", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
     row(c"px_backend_captcha_url", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
 
+    // Credential Intelligence
+    row(c"px_enable_login_creds_extraction", ONE, |v, a| once(&mut v.enable_login_creds_extraction, a.flag()?)),
+    row(c"px_login_credentials_extraction_enabled", ONE, |v, a| once(&mut v.enable_login_creds_extraction, a.flag()?)),
+    row(c"px_login_creds_settings_filename", ONE, |v, a| once(&mut v.login_creds_settings, a.login_endpoints_file()?)),
+    row(c"px_login_credentials_extraction", MANY, |v, a| append(&mut v.login_credentials_extraction, a.login_endpoint()?)),
+    row(c"px_credentials_intelligence_version", ONE, |v, a| once(&mut v.credentials_intelligence_version, a.protocol()?)),
+    row(c"px_compromised_credentials_header", ONE, |v, a| once(&mut v.compromised_credentials_header, a.header_name()?)),
+    row(c"px_credentials_intelligence_query_string", ONE, |v, a| once(&mut v.credentials_intelligence_query_string, a.flag()?)),
+    row(c"px_compromised_credentials_returned_status_response", ONE, |v, a| once(&mut v.compromised_credentials_returned_status_response, a.number(200, 599)? as u16)),
+    row(c"px_login_successful_reporting_method", ONE, |v, a| once(&mut v.login_successful_reporting_method, a.login_method()?)),
+    row(c"px_login_successful_status", MANY, |v, a| append(&mut v.login_successful_status, a.list(status_code)?)),
+    row(c"px_login_successful_header_name", ONE, |v, a| once(&mut v.login_successful_header_name, a.parse(header_name)?)),
+    row(c"px_login_successful_header_value", ONE, |v, a| once(&mut v.login_successful_header_value, a.text(0)?)),
+    row(c"px_login_successful_body_regex", ONE, |v, a| once(&mut v.login_successful_body_regex, a.parse(BodyRegex::parse)?)),
+    row(c"px_login_successful_custom", ONE, |v, a| once(&mut v.login_successful_custom, a.complex_value()?)),
+    row(c"px_login_successful_custom_callback", ONE, |v, a| once(&mut v.login_successful_custom, a.complex_value()?)),
+    row(c"px_send_raw_username_on_additional_s2s_activity", ONE, |v, a| once(&mut v.send_raw_username_on_additional_s2s_activity, a.flag()?)),
+    row(c"px_automatic_additional_s2s_activity_enabled", ONE, |v, a| once(&mut v.automatic_additional_s2s_activity_enabled, a.flag()?)),
+    row(c"px_additional_s2s_activity_header_enabled", ONE, |v, a| once(&mut v.additional_s2s_activity_header_enabled, a.flag()?)),
+
+    // GraphQL
+    row(c"px_graphql_enabled", ONE, |v, a| once(&mut v.graphql_enabled, a.flag()?)),
+    row(c"px_graphql_routes", MANY, |v, a| append(&mut v.graphql_routes, a.list(RoutePattern::parse)?)),
+    row(c"px_graphql_get_enabled", ONE, |v, a| once(&mut v.graphql_get_enabled, a.flag()?)),
+    row(c"px_custom_is_graphql_route", MANY, |v, a| any(&mut v.custom_is_graphql_route, a.condition()?)),
+    row(c"px_sensitive_graphql_operation_types", MANY, |v, a| append(&mut v.sensitive_graphql_operation_types, a.list(operation_type)?)),
+    row(c"px_sensitive_graphql_operation_names", MANY, |v, a| append(&mut v.sensitive_graphql_operation_names, a.list(RegexPattern::parse)?)),
+    row(c"px_graphql_keywords", MANY, |v, a| append(&mut v.graphql_keywords, a.list(RegexPattern::parse)?)),
+    row(c"px_extract_graphql_keywords", ONE, |v, a| once(&mut v.extract_graphql_keywords, a.complex_value()?)),
+    row(c"px_custom_extract_graphql_keywords", ONE, |v, a| once(&mut v.extract_graphql_keywords, a.complex_value()?)),
+
+    // Account Defender
+    row(c"px_jwt_cookie_name", ONE, |v, a| once(&mut v.jwt_cookie_name, a.optional_cookie_name()?)),
+    row(c"px_jwt_cookie_user_id_field_name", ONE, |v, a| once(&mut v.jwt_cookie_user_id_field_name, a.text(0)?)),
+    row(c"px_jwt_cookie_additional_field_names", MANY, |v, a| append(&mut v.jwt_cookie_additional_field_names, a.texts()?)),
+    row(c"px_jwt_header_name", ONE, |v, a| once(&mut v.jwt_header_name, a.header_name()?)),
+    row(c"px_jwt_header_user_id_field_name", ONE, |v, a| once(&mut v.jwt_header_user_id_field_name, a.text(0)?)),
+    row(c"px_jwt_header_additional_field_names", MANY, |v, a| append(&mut v.jwt_header_additional_field_names, a.texts()?)),
+    row(c"px_jwt_additional_field", ONE_OR_TWO, |v, a| append(&mut v.jwt_additional_field, a.name_and_complex_value()?)),
+    row(c"px_custom_extract_jwt_additional_fields", ONE_OR_TWO, |v, a| append(&mut v.jwt_additional_field, a.name_and_complex_value()?)),
+
+    // Agentic Trust
+    row(c"px_agentic_trust_enabled", ONE, |v, a| once(&mut v.agentic_trust_enabled, a.flag()?)),
+    row(c"px_agentic_trust_mcp_endpoint_path", ONE, |v, a| once(&mut v.agentic_trust_mcp_endpoint_path, a.parse(path)?)),
+
     // CORS
     row(c"px_cors_support_enabled", ONE, |v, a| once(&mut v.cors_support_enabled, a.flag()?)),
     row(c"px_cors_preflight_request_filter_enabled", ONE, |v, a| once(&mut v.cors_preflight_request_filter_enabled, a.flag()?)),
@@ -229,6 +277,7 @@ pub(crate) static DIRECTIVES: [Directive; 153] = [
     row(c"px_risk_cookie_min_iterations", ONE, |v, a| once(&mut v.risk_cookie_min_iterations, a.number(1, 1_000_000)?)),
     row(c"px_risk_cookie_max_iterations", ONE, |v, a| once(&mut v.risk_cookie_max_iterations, a.number(1, 1_000_000)?)),
     row(c"px_user_agent_max_length", ONE, |v, a| once(&mut v.user_agent_max_length, a.number(1, 65_536)? as usize)),
+    row(c"px_max_body_size", ONE, |v, a| once(&mut v.max_body_size, a.size(1, 64 << 20)?)),
     row(c"px_token_cache", ONE, |v, a| once(&mut v.token_cache, a.token_cache()?)),
     row(c"px_forged_cookie_budget", ONE, |v, a| once(&mut v.forged_cookie_budget, a.number(0, 100_000)?)),
 

@@ -11,7 +11,7 @@ use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
-use crate::{page_request, risk_api};
+use crate::{login, page_request, risk_api};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -71,6 +71,16 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
                 unsafe { page_request::collect(r, chain) };
                 return true;
             }
+            // SAFETY: as above.
+            if ptr::eq(r, unsafe { (*r).main }) {
+                // SAFETY: as above.
+                let ctx = unsafe { Ctx::find(r) };
+                // SAFETY: null or the context of this live request, borrowed for this block.
+                if let Some(ctx) = unsafe { ctx.as_mut() } {
+                    // SAFETY: the chain its filters are called with.
+                    unsafe { login::on_body(ctx, chain) };
+                }
+            }
             false
         },
     );
@@ -101,6 +111,8 @@ unsafe fn set_headers(r: *mut ngx_http_request_t) {
     let ctx = unsafe { Ctx::find(r) };
     // SAFETY: null or the context of this live request; nothing below reaches it otherwise.
     let Some(ctx) = (unsafe { ctx.as_mut() }) else { return };
+    // SAFETY: as above.
+    unsafe { login::on_headers(r, ctx) };
     if let Some(pinned) = ctx.pinned.take() {
         ctx.response_headers_set = true;
         if let Some(status) = pinned.status {

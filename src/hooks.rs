@@ -66,6 +66,7 @@ pub(crate) struct Expressions {
     pub(crate) is_enforced: Option<Condition>,
     pub(crate) is_monitored: Option<Condition>,
     pub(crate) is_sensitive: Option<Condition>,
+    pub(crate) is_graphql_route: Option<Condition>,
     pub(crate) is_blocked: Option<Condition>,
     pub(crate) preflight_handler: Option<Handler>,
     pub(crate) client_ip: Option<ComplexValue>,
@@ -73,6 +74,7 @@ pub(crate) struct Expressions {
     /// By slot; those of the response among them.
     pub(crate) custom_parameters: Vec<(u8, ComplexValue)>,
     pub(crate) activity_headers: Vec<(String, ComplexValue)>,
+    pub(crate) jwt_additional_fields: Vec<(String, ComplexValue)>,
 }
 
 /// Stands for a page that has no URL, where only its being there counts.
@@ -86,12 +88,28 @@ impl Expressions {
             && self.is_enforced.is_none()
             && self.is_monitored.is_none()
             && self.is_sensitive.is_none()
+            && self.is_graphql_route.is_none()
             && self.is_blocked.is_none()
             && self.preflight_handler.is_none()
             && self.client_ip.is_none()
             && self.custom_block_url.is_none()
             && self.custom_parameters.is_empty()
             && self.activity_headers.is_empty()
+            && self.jwt_additional_fields.is_empty()
+    }
+
+    /// What those say that decide whether the request is judged at all, asked before its body is
+    /// read: the others may be about what is found in it. `None` when memory is short.
+    ///
+    /// # Safety
+    ///
+    /// As [`evaluate`](Self::evaluate).
+    pub(crate) unsafe fn evaluate_first(
+        &self,
+        r: *mut ngx_http_request_t,
+    ) -> Option<&'static Hooks<'static>> {
+        // SAFETY: as the caller's.
+        unsafe { self.evaluate_part(r, false) }
     }
 
     /// What all of them say of this request. `None` when memory is short.
@@ -104,6 +122,18 @@ impl Expressions {
         &self,
         r: *mut ngx_http_request_t,
     ) -> Option<&'static Hooks<'static>> {
+        // SAFETY: as the caller's.
+        unsafe { self.evaluate_part(r, true) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`evaluate`](Self::evaluate).
+    unsafe fn evaluate_part(
+        &self,
+        r: *mut ngx_http_request_t,
+        everything: bool,
+    ) -> Option<&'static Hooks<'static>> {
         // SAFETY: live request.
         let pool = unsafe { (*r).pool };
         let holds = |condition: &Option<Condition>| {
@@ -112,6 +142,23 @@ impl Expressions {
         };
         // SAFETY: as the caller's; the text lives in the request's pool or the configuration's.
         let text = |value: &ComplexValue| -> &'static str { unsafe { value.evaluate(r) } };
+        let first = Hooks {
+            is_disabled: self.enabled_if.is_some() && !holds(&self.enabled_if),
+            is_filtered: holds(&self.is_filtered),
+            is_enforced: holds(&self.is_enforced),
+            is_graphql_route: holds(&self.is_graphql_route),
+            handles_preflight: self.preflight_handler.as_ref().is_some_and(|handler| {
+                // SAFETY: as the caller's.
+                handler.condition.as_ref().is_none_or(|condition| unsafe { condition.holds(r) })
+            }),
+            client_ip: self.client_ip.as_ref().map_or("", text),
+            ..Hooks::NONE
+        };
+        // SAFETY: live pool.
+        let keep = |hooks| unsafe { list_in_pool(pool, 1, std::iter::once(hooks)) }?.first();
+        if !everything {
+            return keep(first);
+        }
         // SAFETY: live pool.
         let custom_parameters = unsafe {
             list_in_pool(
@@ -123,38 +170,32 @@ impl Expressions {
                 }),
             )
         }?;
-        // The names are the configuration's, which outlives the request.
-        let activity_headers = self.activity_headers.iter().map(|(name, value)| {
-            // SAFETY: the configuration is kept by the request's context.
-            let name: &'static str = unsafe { &*std::ptr::from_ref(name.as_str()) };
-            (name, text(value))
-        });
-        // SAFETY: live pool.
-        let activity_headers =
-            unsafe { list_in_pool(pool, self.activity_headers.len(), activity_headers) }?;
-        let hooks = Hooks {
-            is_disabled: self.enabled_if.is_some() && !holds(&self.enabled_if),
-            is_filtered: holds(&self.is_filtered),
-            is_enforced: holds(&self.is_enforced),
+        let named = |list: &[(String, ComplexValue)]| {
+            let values = list.iter().map(|(name, value)| {
+                // The names are the configuration's, which outlives the request.
+                // SAFETY: the configuration is kept by the request's context.
+                let name: &'static str = unsafe { &*std::ptr::from_ref(name.as_str()) };
+                (name, text(value))
+            });
+            // SAFETY: live pool.
+            unsafe { list_in_pool(pool, list.len(), values) }
+        };
+        let activity_headers = named(&self.activity_headers)?;
+        let jwt_additional_fields = named(&self.jwt_additional_fields)?;
+        keep(Hooks {
             is_monitored: holds(&self.is_monitored),
             is_sensitive: holds(&self.is_sensitive),
             is_blocked: holds(&self.is_blocked),
-            handles_preflight: self.preflight_handler.as_ref().is_some_and(|handler| {
-                // SAFETY: as the caller's.
-                handler.condition.as_ref().is_none_or(|condition| unsafe { condition.holds(r) })
-            }),
-            client_ip: self.client_ip.as_ref().map_or("", text),
             custom_block_url: match &self.custom_block_url {
                 Some(Target::Value(value)) => text(value),
                 Some(_) => NAMED_PAGE,
                 None => "",
             },
             custom_parameters,
+            jwt_additional_fields,
             activity_headers,
-        };
-        // SAFETY: live pool.
-        let kept = unsafe { list_in_pool(pool, 1, std::iter::once(hooks)) }?;
-        kept.first()
+            ..first
+        })
     }
 
     /// The custom parameters of the response, evaluated when it is known.

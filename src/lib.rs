@@ -3,7 +3,7 @@
 //! This crate is the shell: directives, phases, subrequest, filters, variables, sender thread, and
 //! every `unsafe` of the project. What to decide and what to say is `px-core`'s.
 //!
-//! One request, in order: `access` asks `px_core::enforce::begin`; if the Risk API decides, `risk_api`
+//! One request, in order: where its body may hold something, `request_body` has it read; `access` asks `px_core::enforce::begin`; if the Risk API decides, `risk_api`
 //! asks it in the location that `risk_location` made, through the upstream block that `upstream`
 //! injected; `access` acts on the verdict (`respond`, `origin`); `filters` sets `_pxhd`; `activities`
 //! reports, through `sender`, whose `poster` talks to the collector while `spool` keeps what cannot
@@ -26,11 +26,13 @@ mod ffi;
 mod filters;
 mod hooks;
 mod log;
+mod login;
 mod named_location;
 mod origin;
 mod page_request;
 mod poster;
 mod request;
+mod request_body;
 mod request_ids;
 mod resolver;
 mod respond;

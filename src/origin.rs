@@ -1,7 +1,8 @@
 //! The request on its way to the origin: headers the module owns are removed and set here.
 
 use nginx_sys::{
-    ngx_http_request_t, ngx_list_init, ngx_list_part_t, ngx_list_push, ngx_str_t, ngx_table_elt_t,
+    ngx_http_request_t, ngx_list_init, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_str_t,
+    ngx_table_elt_t,
 };
 
 use crate::ffi::{self, OK};
@@ -23,7 +24,9 @@ pub(crate) unsafe fn strip<'n>(r: *mut ngx_http_request_t, names: impl Iterator<
         names.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()))
     };
     // SAFETY: live request.
-    let lines = unsafe { lines(r) };
+    let list = unsafe { &(*r).headers_in.headers };
+    // SAFETY: the header list of a live request.
+    let lines = unsafe { lines_of(list) };
     if !lines.iter().any(&owned) {
         return;
     }
@@ -48,15 +51,14 @@ pub(crate) unsafe fn strip<'n>(r: *mut ngx_http_request_t, names: impl Iterator<
     }
 }
 
-/// Copies of all header lines.
+/// Copies of all lines of a header list.
 ///
 /// # Safety
 ///
-/// `r` must be a live request.
-unsafe fn lines(r: *mut ngx_http_request_t) -> Vec<ngx_table_elt_t> {
+/// `list` must be a list of `ngx_table_elt_t`.
+pub(crate) unsafe fn lines_of(list: &ngx_list_t) -> Vec<ngx_table_elt_t> {
     let mut lines = Vec::new();
-    // SAFETY: live request.
-    let mut part: *const ngx_list_part_t = unsafe { &raw const (*r).headers_in.headers.part };
+    let mut part: *const ngx_list_part_t = &raw const list.part;
     // SAFETY: a list's parts end with a null pointer.
     while let Some(p) = unsafe { part.as_ref() } {
         if p.nelts != 0 {
@@ -99,5 +101,41 @@ pub(crate) unsafe fn enrich(r: *mut ngx_http_request_t, headers: &[(String, Stri
         let list = unsafe { &raw mut (*r).headers_in.headers };
         // SAFETY: the list of a live request, strings in its pool.
         let _ = unsafe { ffi::push_header(list, key, lowcase, value) };
+    }
+}
+
+/// What is added to the query string of a login with compromised credentials
+/// (credential-intelligence.md § 5).
+const COMPROMISED: &[u8] = b"compromised_credentials=true";
+
+/// Tells the origin in the query string that the credentials are compromised. The URL that is
+/// reported stays what the visitor sent.
+///
+/// # Safety
+///
+/// `r` must be a live main request in its access phase.
+pub(crate) unsafe fn mark_query(r: *mut ngx_http_request_t) {
+    // SAFETY: live request.
+    let request = unsafe { &mut *r };
+    // SAFETY: strings of the live request.
+    let (args, uri) = unsafe { (ffi::bytes(request.args), ffi::bytes(request.unparsed_uri)) };
+    let joined = |text: &[u8], separator: Option<u8>| {
+        let mut whole = text.to_vec();
+        whole.extend(separator);
+        whole.extend_from_slice(COMPROMISED);
+        // SAFETY: live pool.
+        unsafe { ffi::copy_to_pool(request.pool, &whole) }
+    };
+    let separator = |text: &[u8]| (!text.is_empty()).then_some(b'&');
+    // A fragment, which no browser sends, would swallow the addition: cut, as nginx cuts it.
+    let uri = uri.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let uri_separator = match uri.iter().position(|byte| *byte == b'?') {
+        Some(mark) => separator(uri.get(mark + 1..).unwrap_or_default()),
+        None => Some(b'?'),
+    };
+    let new = joined(args, separator(args)).zip(joined(uri, uri_separator));
+    if let Some((args, uri)) = new {
+        request.args = args;
+        request.unparsed_uri = uri;
     }
 }

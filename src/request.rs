@@ -72,6 +72,7 @@ pub(crate) unsafe fn view(
         request_id,
         tls,
         hooks,
+        extracted: None,
     })
 }
 

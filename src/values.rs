@@ -4,15 +4,19 @@
 //! level replaces the inherited one, as nginx's own array directives do (options.md § 1).
 
 use px_core::base_url::BaseUrl;
+use px_core::credentials::{BodyRegex, Endpoint, LoginMethod, Protocol};
 use px_core::filter::Network;
+use px_core::graphql::GraphqlOptions;
 use px_core::metrics::Format;
-use px_core::policy::{Options, Secret, TokenVersion};
+use px_core::policy::{CredentialsOptions, Options, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
+use px_core::user_identifiers::UserIdentifierOptions;
 
 use crate::complex_value::ComplexValue;
 use crate::hooks::{Condition, Expressions, Handler, Target};
 use crate::log::Severity;
+use crate::login::{EndpointExpressions, LoginExpressions};
 use crate::{spool, token_cache};
 
 macro_rules! values {
@@ -153,6 +157,47 @@ values! {
     /// Off: as no handler.
     additional_activity_handler_enabled: bool,
     telemetry_header: String,
+
+    enable_login_creds_extraction: bool,
+    /// Of the file; tried before those of the configuration.
+    login_creds_settings: Vec<Endpoint>,
+    login_credentials_extraction: Vec<(Endpoint, EndpointExpressions)>,
+    credentials_intelligence_version: Protocol,
+    compromised_credentials_header: String,
+    credentials_intelligence_query_string: bool,
+    compromised_credentials_returned_status_response: u16,
+    login_successful_reporting_method: LoginMethod,
+    login_successful_status: Vec<u16>,
+    login_successful_header_name: String,
+    login_successful_header_value: String,
+    login_successful_body_regex: BodyRegex,
+    login_successful_custom: ComplexValue,
+    send_raw_username_on_additional_s2s_activity: bool,
+    automatic_additional_s2s_activity_enabled: bool,
+    additional_s2s_activity_header_enabled: bool,
+
+    graphql_enabled: bool,
+    graphql_routes: Vec<RoutePattern>,
+    graphql_get_enabled: bool,
+    custom_is_graphql_route: Condition,
+    sensitive_graphql_operation_types: Vec<String>,
+    sensitive_graphql_operation_names: Vec<RegexPattern>,
+    graphql_keywords: Vec<RegexPattern>,
+    extract_graphql_keywords: ComplexValue,
+
+    jwt_cookie_name: String,
+    jwt_cookie_user_id_field_name: String,
+    jwt_cookie_additional_field_names: Vec<String>,
+    jwt_header_name: String,
+    jwt_header_user_id_field_name: String,
+    jwt_header_additional_field_names: Vec<String>,
+    jwt_additional_field: Vec<(String, ComplexValue)>,
+
+    agentic_trust_enabled: bool,
+    agentic_trust_mcp_endpoint_path: String,
+    /// Bytes.
+    max_body_size: usize,
+
     compression_enabled: bool,
     compression_level: u32,
     max_activity_batch_size: usize,
@@ -222,6 +267,7 @@ impl Values {
             is_enforced: self.custom_is_enforced_request.clone(),
             is_monitored: self.custom_is_monitored_request.clone(),
             is_sensitive: self.custom_is_sensitive_request.clone(),
+            is_graphql_route: self.custom_is_graphql_route.clone(),
             is_blocked: self.pre_enforce_handler.clone(),
             preflight_handler: preflight_handler
                 .filter(|handler| !handler.location.is_empty())
@@ -230,6 +276,79 @@ impl Values {
             custom_block_url: self.custom_block_url.clone(),
             custom_parameters: self.custom_parameter.clone().unwrap_or_default(),
             activity_headers: self.activity_header.clone().unwrap_or_default(),
+            jwt_additional_fields: self.jwt_additional_field.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Expressions about logins, by the index of their endpoint.
+    pub(crate) fn login_expressions(&self) -> LoginExpressions {
+        let of_file = self.login_creds_settings.iter().flatten();
+        let of_file = of_file.map(|_| EndpointExpressions::default());
+        let inline = self.login_credentials_extraction.iter().flatten();
+        LoginExpressions {
+            endpoints: of_file.chain(inline.map(|(_, expressions)| *expressions)).collect(),
+            successful: self.login_successful_custom,
+        }
+    }
+
+    /// Credential Intelligence as the core sees it.
+    fn credentials_options(&self) -> CredentialsOptions {
+        let of_file = self.login_creds_settings.iter().flatten();
+        let inline = self.login_credentials_extraction.iter().flatten();
+        let inline = inline.map(|(endpoint, _)| endpoint);
+        let mut options = CredentialsOptions {
+            enabled: self.enable_login_creds_extraction.unwrap_or(false),
+            endpoints: of_file.chain(inline).cloned().collect(),
+            returned_status: self.compromised_credentials_returned_status_response,
+            ..CredentialsOptions::default()
+        };
+        fn set<T: Clone>(option: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                option.clone_from(value);
+            }
+        }
+        set(&mut options.version, &self.credentials_intelligence_version);
+        set(&mut options.compromised_header, &self.compromised_credentials_header);
+        set(&mut options.query_string, &self.credentials_intelligence_query_string);
+        set(&mut options.login.method, &self.login_successful_reporting_method);
+        set(&mut options.login.statuses, &self.login_successful_status);
+        set(&mut options.login.header_name, &self.login_successful_header_name);
+        set(&mut options.login.header_value, &self.login_successful_header_value);
+        options.login.body_regex.clone_from(&self.login_successful_body_regex);
+        set(&mut options.send_raw_username, &self.send_raw_username_on_additional_s2s_activity);
+        let automatic = &self.automatic_additional_s2s_activity_enabled;
+        set(&mut options.automatic_additional_s2s, automatic);
+        set(&mut options.additional_s2s_header, &self.additional_s2s_activity_header_enabled);
+        options
+    }
+
+    /// GraphQL as the core sees it.
+    fn graphql_options(&self) -> GraphqlOptions {
+        let mut options = GraphqlOptions::default();
+        options.enabled = self.graphql_enabled.unwrap_or(options.enabled);
+        options.get_enabled = self.graphql_get_enabled.unwrap_or(options.get_enabled);
+        if let Some(routes) = &self.graphql_routes {
+            options.routes.clone_from(routes);
+        }
+        options.sensitive_operation_types =
+            self.sensitive_graphql_operation_types.clone().unwrap_or_default();
+        options.sensitive_operation_names =
+            self.sensitive_graphql_operation_names.clone().unwrap_or_default();
+        options.keywords = self.graphql_keywords.clone().unwrap_or_default();
+        options
+    }
+
+    /// Where user identifiers are, as the core sees it.
+    fn user_identifier_options(&self) -> UserIdentifierOptions {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let list = |value: &Option<Vec<String>>| value.clone().unwrap_or_default();
+        UserIdentifierOptions {
+            cookie_name: text(&self.jwt_cookie_name),
+            cookie_user_id_field: text(&self.jwt_cookie_user_id_field_name),
+            cookie_additional_fields: list(&self.jwt_cookie_additional_field_names),
+            header_name: text(&self.jwt_header_name),
+            header_user_id_field: text(&self.jwt_header_user_id_field_name),
+            header_additional_fields: list(&self.jwt_header_additional_field_names),
         }
     }
 
@@ -273,6 +392,9 @@ impl Values {
             enabled: self.enabled.unwrap_or(false),
             cookie_secrets: self.secrets(),
             module_version: crate::MODULE_VERSION.to_owned(),
+            credentials: self.credentials_options(),
+            graphql: self.graphql_options(),
+            user_identifiers: self.user_identifier_options(),
             ..Options::default()
         };
         take! { self, options;
@@ -295,7 +417,13 @@ impl Values {
             score_header_enabled score_header_name upstream_score_header_name
             identifier_header_name add_block_result_header
             cors_support_enabled cors_preflight_request_filter_enabled
-            telemetry_header
+            telemetry_header max_body_size
+        }
+        if let Some(enabled) = self.agentic_trust_enabled {
+            options.agentic_trust.enabled = enabled;
+        }
+        if let Some(path) = &self.agentic_trust_mcp_endpoint_path {
+            options.agentic_trust.mcp_endpoint_path.clone_from(path);
         }
         if self.sensitive_headers_enabled == Some(false) {
             options.sensitive_headers = vec!["cookie".to_owned()];

@@ -28,6 +28,9 @@ const fn of(name: &'static str, text: Text) -> Variable {
 const VERDICT: &str = "px_verdict";
 const FILTER_REASON: &str = "px_filter_reason";
 const TOKEN_CACHE: &str = "px_token_cache";
+/// Known before the verdict, so that expressions may be about them (graphql.md § 5).
+const GRAPHQL_NAME: &str = "px_graphql_operation_name";
+const GRAPHQL_TYPE: &str = "px_graphql_operation_type";
 /// As the verdict, in the words of js-core.
 const ACTION: &str = "px_action";
 /// Names of the variables that need the policy to be verified.
@@ -39,7 +42,7 @@ const PXDE: &str = "pxde";
 
 /// Every variable; the old spellings stand behind ours (DECISIONS 3).
 #[rustfmt::skip]
-pub(crate) static VARIABLES: [Variable; 40] = [
+pub(crate) static VARIABLES: [Variable; 42] = [
     of(VERDICT, |v| Some(v.action.as_str().into())),
     of(FILTER_REASON, |_| None),
     of("px_pass_reason", pass_reason),
@@ -62,6 +65,8 @@ pub(crate) static VARIABLES: [Variable; 40] = [
     of("px_s2s_error_http_status", |v| v.s2s_error.as_ref()?.http_status.map(|s| s.to_string().into())),
     of(DATA_ENRICHMENT, |_| None),
     of(TOKEN_CACHE, |_| None),
+    of(GRAPHQL_NAME, |_| None),
+    of(GRAPHQL_TYPE, |_| None),
     of(ACTION, |v| Some(if v.action == Action::Pass { "pass_request" } else { v.action.as_str() }.into())),
     of("px_s2s_call_reason", call_reason),
     of("px_cookie_timestamp", cookie_ts),
@@ -150,6 +155,12 @@ unsafe extern "C" fn get(
             let variable = VARIABLES.get(data)?;
             let text = match (&ctx.verdict, ctx.filter_reason) {
                 _ if variable.name == TOKEN_CACHE => ctx.token_lookup?.as_str().into(),
+                _ if variable.name == GRAPHQL_NAME => {
+                    ctx.extracted.as_ref()?.operations().first_name()?.into()
+                }
+                _ if variable.name == GRAPHQL_TYPE => {
+                    ctx.extracted.as_ref()?.operations().first_type()?.into()
+                }
                 (Some(verdict), _) if [DATA_ENRICHMENT, PXDE, PX_PXDE].contains(&variable.name) => {
                     verdict.data_enrichment(&ctx.enforcement.policy)?.into()
                 }

@@ -46,6 +46,43 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ),
     ("px_debug_probability", "10", "has no effect without \"px_debug on\"", "px_debug on;"),
     (
+        "px_login_credentials_extraction",
+        "path=/a method=post sent_through=body user_field=u pass_field=p",
+        "has no effect without \"px_enable_login_creds_extraction on\"",
+        "px_enable_login_creds_extraction on;",
+    ),
+    (
+        "px_enable_login_creds_extraction",
+        "on",
+        "has no effect without \"px_login_credentials_extraction\" or \
+         \"px_login_creds_settings_filename\"",
+        "px_login_credentials_extraction path=/a method=post sent_through=body user_field=u pass_field=p;",
+    ),
+    (
+        "px_compromised_credentials_returned_status_response",
+        "403",
+        "has no effect without \"px_credentials_intelligence_query_string on\"",
+        "px_credentials_intelligence_query_string on;",
+    ),
+    (
+        "px_jwt_cookie_name",
+        "auth",
+        "has no effect without \"px_jwt_cookie_user_id_field_name\"",
+        "px_jwt_cookie_user_id_field_name sub;",
+    ),
+    (
+        "px_jwt_header_name",
+        "authorization",
+        "has no effect without \"px_jwt_header_user_id_field_name\"",
+        "px_jwt_header_user_id_field_name sub;",
+    ),
+    (
+        "px_agentic_trust_mcp_endpoint_path",
+        "/tools",
+        "has no effect without \"px_agentic_trust_enabled on\"",
+        "px_agentic_trust_enabled on;",
+    ),
+    (
         "px_monitored_routes",
         "/a",
         "has no effect in monitor mode, which monitors all routes",

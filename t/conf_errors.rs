@@ -134,7 +134,7 @@ fn a_wrong_number_of_arguments_is_refused() {
 #[test]
 fn every_flag_takes_the_words_of_all_documents() {
     let flags: Vec<&Row> = ROWS.iter().filter(|row| row.bad == FLAG).collect();
-    assert_eq!(flags.len(), 33);
+    assert_eq!(flags.len(), 42);
     for word in ["on", "off", "true", "false", "1", "0", "On", "OFF", "True", "FALSE"] {
         let of = |one: bool| {
             let rows = flags.iter().filter(|row| is_synonym(row.name) != one);
@@ -201,6 +201,41 @@ fn what_other_enforcers_need_and_nginx_does_not_is_accepted_with_a_warning() {
         assert!(accepted, "{name}");
         assert_eq!(said, [format!("[warn] \"{name}\" {text} in px.conf:2")]);
     });
+}
+
+#[test]
+fn what_is_wrong_in_a_credentials_file_is_refused_with_its_place() {
+    const ITEM: &str = r#"{"id":1,"path":"/login","method":"post","sent_through":"body",
+        "user_field":"u","pass_field":"p"}"#;
+    for (from, to, expected) in [
+        (
+            "\"body\"",
+            "\"boddy\"",
+            ".sent_through: \"boddy\" is not one of body, header, query-param, custom",
+        ),
+        ("\"u\"", "5", ".user_field: it is not a text or a list of texts"),
+        ("\"/login\"", "\"login\"", ".path: \"login\" does not begin with \"/\""),
+        (
+            "\"method\"",
+            "\"pass\"",
+            ".pass is unknown; an item may hold id, path, path_type, method, \
+          sent_through, user_field, pass_field, protocol, login_successful_reporting_method, \
+          login_successful_statuses, login_successful_body_regex, login_successful_header_name, \
+          login_successful_header_value",
+        ),
+    ] {
+        let items = format!("{ITEM},{}", ITEM.replace(":1,", ":2,").replace(from, to));
+        let file = format!("{{\"features\":{{\"credentials\":{{\"items\":[{items}]}}}}}}");
+        let conf = "\npx_login_creds_settings_filename DIR/creds.json;";
+        let (accepted, said) =
+            check_with(conf, |files| drop(files.file("creds.json", file, 0o644)));
+        assert!(!accepted, "{to}");
+        let expected = format!(
+            "[emerg] \"px_login_creds_settings_filename\" directive names \"creds.json\", where \
+             features.credentials.items[1]{expected} in px.conf:2"
+        );
+        assert_eq!(said, [expected]);
+    }
 }
 
 #[test]

@@ -129,6 +129,53 @@ fn sensitive_requests() {
 }
 
 #[test]
+fn logins() {
+    let example = Example::start("logins.conf");
+    let post = |path: &str, headers: &[&str], body: &str| {
+        example.sandbox.clear();
+        request(example.first, "POST", path, headers, body.as_bytes());
+        let login = example.sandbox.wait_for_activities(2, SOON).pop().expect("two");
+        assert_eq!(login["type"], "additional_s2s");
+        let details = &login["details"];
+        (details["ci_version"].clone(), details["login_successful"].clone())
+    };
+    // Of `visitor`, with a password that nobody reads.
+    let basic = ["Authorization: Basic dmlzaXRvcjp4", "X-Passcode: 1234"];
+    example.origin.answer(302, &["Set-Cookie: session=s", "Location: /"], b"");
+    assert_eq!(post("/session", &basic, ""), (json!("v2"), json!(true)));
+    assert_eq!(post("/session", &basic[..1], ""), (json!("multistep_sso"), json!(true)));
+    example.origin.answer(503, &[], b"");
+    assert_eq!(post("/session", &basic, ""), (json!("v2"), json!(null)));
+    let json_type = ["Content-Type: application/json"];
+    let body = r#"{"account":{"name":"n","password":"p"}}"#;
+    example.origin.answer(201, &[], b"");
+    assert_eq!(post("/api/v2/login", &json_type, body), (json!("v2"), json!(true)));
+    example.origin.answer(401, &[], b"");
+    assert_eq!(post("/api/v2/login", &json_type, body), (json!("v2"), json!(false)));
+}
+
+#[test]
+fn graphql() {
+    let example = Example::start("graphql.conf");
+    let cookie = example.good_cookie();
+    // {"sub":"user-1"}
+    let token = "Authorization: Bearer e30.eyJzdWIiOiJ1c2VyLTEifQ.c2ln";
+    let post = |query: &str| {
+        example.sandbox.clear();
+        let headers = [&*cookie, token, "X-API: graphql", "X-Keywords: card", "Cookie: plan=gold"];
+        let body = json!({ "query": query }).to_string();
+        request(example.first, "POST", "/any", &headers, body.as_bytes());
+        let details = example.sandbox.wait_for_activities(1, SOON)[0]["details"].take();
+        assert_eq!(details["app_user_id"], "user-1");
+        assert_eq!(details["jwt_additional_fields"], json!({"plan": "gold"}));
+        assert_eq!(details["graphql_operations"][0]["keywords"], json!(["card"]));
+        example.sandbox.risk_calls().len()
+    };
+    assert_eq!(post("mutation PayNow { a }"), 1);
+    assert_eq!(post("query PayNow { a }"), 0);
+}
+
+#[test]
 fn enforced_and_monitored() {
     let example = Example::blocking("enforced-and-monitored.conf", "c");
     for (path, header, status) in [

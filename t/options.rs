@@ -95,35 +95,6 @@ const TO_COME: &[(&str, &str)] = &[
          px_custom_first_party_captcha_endpoint px_first_party_timeout_ms",
     ),
     (
-        "credential intelligence",
-        "px_enable_login_creds_extraction px_login_credentials_extraction_enabled \
-         px_login_creds_settings_filename px_login_credentials_extraction \
-         px_credentials_intelligence_version px_compromised_credentials_header \
-         px_credentials_intelligence_query_string \
-         px_compromised_credentials_returned_status_response \
-         px_login_successful_reporting_method px_login_successful_status \
-         px_login_successful_header_name px_login_successful_header_value \
-         px_login_successful_body_regex px_login_successful_custom \
-         px_login_successful_custom_callback \
-         px_send_raw_username_on_additional_s2s_activity \
-         px_automatic_additional_s2s_activity_enabled \
-         px_additional_s2s_activity_header_enabled px_max_body_size",
-    ),
-    (
-        "GraphQL",
-        "px_graphql_enabled px_graphql_routes px_custom_is_graphql_route \
-         px_sensitive_graphql_operation_types px_sensitive_graphql_operation_names \
-         px_graphql_keywords px_extract_graphql_keywords \
-         px_custom_extract_graphql_keywords",
-    ),
-    (
-        "user identifiers",
-        "px_jwt_cookie_name px_jwt_cookie_user_id_field_name \
-         px_jwt_cookie_additional_field_names px_jwt_header_name \
-         px_jwt_header_user_id_field_name px_jwt_header_additional_field_names \
-         px_jwt_additional_field px_custom_extract_jwt_additional_fields",
-    ),
-    (
         "CSP",
         "px_code_enforcer px_csp_enabled px_csp_no_updates_max_interval_minutes \
          px_csp_policy_refresh_interval_minutes px_csp_data_url px_csp_nonce",
@@ -142,7 +113,6 @@ const TO_COME: &[(&str, &str)] = &[
          px_load_interval px_logger_auth_token",
     ),
     ("hype sale", "px_hype_sale px_hypesale_host"),
-    ("agentic trust", "px_agentic_trust_enabled px_agentic_trust_mcp_endpoint_path"),
 ];
 
 /// Words that have no form in nginx: sections, callbacks whose work other directives do, and what

@@ -33,6 +33,8 @@ const VARIABLES: &[(&str, Option<&str>)] = &[
     ("px_s2s_error_http_status", None),
     ("px_data_enrichment", Some("pxde")),
     ("px_token_cache", None),
+    ("px_graphql_operation_name", None),
+    ("px_graphql_operation_type", None),
 ];
 
 /// A variable as it follows from a line of the others.

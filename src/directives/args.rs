@@ -10,9 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use nginx_sys::{
     ngx_add_path, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size,
-    ngx_parse_time, ngx_path_t, ngx_str_t,
+    ngx_parse_time, ngx_path_t, ngx_str_t, ngx_uint_t,
 };
 use px_core::base_url::BaseUrl;
+use px_core::credentials::{Endpoint, LoginMethod, Protocol};
 use px_core::metrics::Format;
 use px_core::policy::{Secret, TokenVersion};
 use px_core::reason::ModuleMode;
@@ -23,6 +24,7 @@ use crate::complex_value::ComplexValue;
 use crate::ffi::{self, OK};
 use crate::hooks::{Condition, Handler, Target};
 use crate::log::{self, Severity, WARN};
+use crate::login::EndpointExpressions;
 use crate::{spool, status, token_cache};
 
 /// The words of one directive.
@@ -429,6 +431,16 @@ impl Args<'_> {
             .ok_or(Refusal::Logged)
     }
 
+    /// The text behind the first `skip` bytes of a word.
+    fn complex_value_in(&self, at: usize, skip: usize) -> Result<ComplexValue, Refusal> {
+        let word = self.words.get(at).ok_or(Refusal::Logged)?;
+        let len = word.len.checked_sub(skip).ok_or(Refusal::Logged)?;
+        // SAFETY: the word has that many bytes.
+        let mut text = ngx_str_t { len, data: unsafe { word.data.add(skip) } };
+        // SAFETY: `cf` is live for the call, the bytes live in its pool and are only read.
+        unsafe { ComplexValue::compile(self.cf, &raw mut text) }.ok_or(Refusal::Logged)
+    }
+
     /// A secret's text; never repeated in a message.
     pub(super) fn secret(&self, at: usize) -> Result<Secret, Refusal> {
         let text = self.text(at)?;
@@ -454,15 +466,94 @@ impl Args<'_> {
         (0..self.words.len()).map(|at| self.secret(at)).collect()
     }
 
+    /// Login endpoints of a JSON file, whose path is relative to nginx's prefix.
+    pub(super) fn login_endpoints_file(&self) -> Result<Vec<Endpoint>, Refusal> {
+        if self.text(0)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = self.path_in(Prefix::Nginx)?;
+        let text = fs::read_to_string(&path)
+            .map_err(|err| Refusal::Other(format!("cannot read \"{path}\": {err}")))?;
+        Endpoint::all_of_file(&text)
+            .map_err(|reason| Refusal::Other(format!("names \"{path}\", where {reason}")))
+    }
+
+    /// One login endpoint as `key=value` words; those of `user`, `pass` and `login_successful` may
+    /// hold variables. A single `""` is the empty list.
+    pub(super) fn login_endpoint(&self) -> Result<Vec<(Endpoint, EndpointExpressions)>, Refusal> {
+        let texts = self.texts()?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let words: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let endpoint = Endpoint::of_words(&words).map_err(Refusal::Other)?;
+        let value_of = |key: &str| {
+            let at = texts.iter().position(|word| word.split('=').next() == Some(key));
+            at.map(|at| self.complex_value_in(at, key.len() + 1)).transpose()
+        };
+        let expressions = EndpointExpressions {
+            user: value_of("user")?,
+            pass: value_of("pass")?,
+            successful: value_of("login_successful")?,
+        };
+        Ok(vec![(endpoint, expressions)])
+    }
+
+    pub(super) fn protocol(&self) -> Result<Protocol, Refusal> {
+        self.parse(|text| {
+            Protocol::parse(text).ok_or_else(|| {
+                "it must be \"v1\", \"v2\", \"multistep_sso\" or \"both\"".to_owned()
+            })
+        })
+    }
+
+    pub(super) fn login_method(&self) -> Result<LoginMethod, Refusal> {
+        self.parse(|text| {
+            LoginMethod::parse(text).ok_or_else(|| {
+                "it must be \"none\", \"status\", \"header\", \"body\" or \"custom\"".to_owned()
+            })
+        })
+    }
+
+    pub(super) fn optional_cookie_name(&self) -> Result<String, Refusal> {
+        self.parse(cookie_name)
+    }
+
+    /// A field's name and a value that may hold variables; a single `""` is the empty list.
+    pub(super) fn name_and_complex_value(&self) -> Result<Vec<(String, ComplexValue)>, Refusal> {
+        let name = self.text(0)?;
+        match (self.words.len(), name.is_empty()) {
+            (1, true) => Ok(Vec::new()),
+            (1, false) => Err(Refusal::Other("needs a field name and its value".to_owned())),
+            (_, true) => Err(Refusal::Other("has an empty field name".to_owned())),
+            (_, false) => Ok(vec![(name, self.complex_value_at(1)?)]),
+        }
+    }
+
+    /// Bytes, in nginx's notation.
+    pub(super) fn size(&self, min: usize, max: usize) -> Result<usize, Refusal> {
+        self.parse(|text| {
+            let size = nginx_size(text).and_then(|size| usize::try_from(size).ok());
+            size.filter(|size| (min..=max).contains(size)).ok_or_else(|| {
+                format!("it must be a size from {min} to {}m, such as \"64k\"", max >> 20)
+            })
+        })
+    }
+
     /// The path in the first word, relative to the directory of nginx.conf.
     fn path(&self) -> Result<String, Refusal> {
+        self.path_in(Prefix::Configuration)
+    }
+
+    fn path_in(&self, prefix: Prefix) -> Result<String, Refusal> {
         let word = self.words.first().copied().ok_or(Refusal::Logged)?;
         // nginx appends a terminating null and rewrites the string; it must not be our own word.
         let mut name = word;
         // SAFETY: `cf` is live for the call.
         let cycle = unsafe { (*self.cf).cycle };
-        // SAFETY: the cycle is live while configuration is read; 1 = relative to the conf prefix.
-        let rc = unsafe { ngx_conf_full_name(cycle, &raw mut name, 1) };
+        let of_configuration = ngx_uint_t::from(matches!(prefix, Prefix::Configuration));
+        // SAFETY: the cycle is live while configuration is read.
+        let rc = unsafe { ngx_conf_full_name(cycle, &raw mut name, of_configuration) };
         if rc != OK {
             return Err(Refusal::Logged);
         }
@@ -529,6 +620,14 @@ impl Args<'_> {
     }
 }
 
+/// What a relative path is relative to.
+#[derive(Clone, Copy)]
+enum Prefix {
+    /// The directory of nginx.conf.
+    Configuration,
+    Nginx,
+}
+
 /// Milliseconds of a text such as `500ms` or `1m30s`.
 fn nginx_time(text: &str) -> Option<u64> {
     let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
@@ -577,6 +676,32 @@ fn named_location(text: &str) -> Option<String> {
     let name = text.strip_prefix('@')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
+}
+
+/// A path, as it stands in a URL.
+pub(super) fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && !text.contains(['?', '#']) {
+        Ok(text.to_owned())
+    } else {
+        Err("it must be a path such as \"/mcp\"".to_owned())
+    }
+}
+
+/// A response's status.
+pub(super) fn status_code(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let status = digits.then(|| text.parse().ok()).flatten();
+    status
+        .filter(|status| (100..=599).contains(status))
+        .ok_or_else(|| "it must be a status from 100 to 599".to_owned())
+}
+
+/// A type of GraphQL operations.
+pub(super) fn operation_type(text: &str) -> Result<String, String> {
+    match text {
+        "query" | "mutation" | "subscription" => Ok(text.to_owned()),
+        _ => Err("it must be \"query\", \"mutation\" or \"subscription\"".to_owned()),
+    }
 }
 
 /// A cookie's name.

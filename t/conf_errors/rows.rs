@@ -233,6 +233,48 @@ const CA_FILE: &[(&str, &str)] = &[
     ("/tmp/a$b", "\"{}\" directive names a file with quotes, \"\\\" or \"$\""),
 ];
 
+const ENDPOINT: &[(&str, &str)] = &[
+    ("path", "\"{}\" directive holds \"path\", which is not of the form key=value"),
+    (
+        "path=/a method=post sent_through=boddy",
+        "\"{}\" directive holds an invalid \"sent_through\": \"boddy\" is not one of body, header, \
+         query-param, custom",
+    ),
+    ("path=/a method=post sent_through=body user_field=u", "\"{}\" directive lacks \"pass_field\""),
+    (
+        "path=/a method=post sent_through=custom",
+        "\"{}\" directive needs \"user\", \"pass\" or both where sent_through is custom",
+    ),
+    ("path=/a path=/b", "\"{}\" directive holds an invalid \"path\": it is given twice"),
+];
+const PROTOCOL: &[(&str, &str)] =
+    &[invalid!("v3", "it must be \"v1\", \"v2\", \"multistep_sso\" or \"both\"")];
+const LOGIN_METHOD: &[(&str, &str)] =
+    &[invalid!("cookie", "it must be \"none\", \"status\", \"header\", \"body\" or \"custom\"")];
+const STATUSES: &[(&str, &str)] = &[
+    ("200 99", "invalid value \"99\" in \"{}\" directive, it must be a status from 100 to 599"),
+    ("ok", "invalid value \"ok\" in \"{}\" directive, it must be a status from 100 to 599"),
+];
+const REGEX: &[(&str, &str)] = &[(
+    "\"(a\"",
+    "invalid value \"(a\" in \"{}\" directive, unclosed group (at character 1 of \"(a\")",
+)];
+const OPERATION_TYPES: &[(&str, &str)] = &[(
+    "query fragment",
+    "invalid value \"fragment\" in \"{}\" directive, it must be \"query\", \"mutation\" or \
+     \"subscription\"",
+)];
+const COOKIE: &[(&str, &str)] = &[invalid!("a=b", "it must be the name of a cookie")];
+const FIELD: &[(&str, &str)] = &[
+    ("name", "\"{}\" directive needs a field name and its value"),
+    ("\"\" value", "\"{}\" directive has an empty field name"),
+];
+const PATH: &[(&str, &str)] = &[invalid!("mcp", "it must be a path such as \"/mcp\"")];
+const BODY_SIZE: &[(&str, &str)] = &[
+    invalid!("0", "it must be a size from 1 to 64m, such as \"64k\""),
+    invalid!("65m", "it must be a size from 1 to 64m, such as \"64k\""),
+    invalid!("large", "it must be a size from 1 to 64m, such as \"64k\""),
+];
 const SEVERITY: &[(&str, &str)] =
     &[invalid!("info", "it must be \"none\", \"error\" or \"debug\"")];
 const NAMED: &[(&str, &str)] = &[
@@ -424,6 +466,47 @@ pub(crate) const ROWS: &[Row] = &[
     row("px_captcha_script_host", IsDuplicate, "//captcha.example.net", URL, ""),
     row("px_backend_captcha_url", IsDuplicate, "//captcha.example.net", URL, ""),
 
+    row("px_enable_login_creds_extraction", IsDuplicate, "on", FLAG, ""),
+    row("px_login_credentials_extraction_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_login_creds_settings_filename", IsDuplicate, "\"\"", FILE, ""),
+    row("px_login_credentials_extraction", Appends, "path=/login method=post sent_through=body user_field=u pass_field=p", ENDPOINT, ""),
+    row("px_credentials_intelligence_version", IsDuplicate, "both", PROTOCOL, ""),
+    row("px_compromised_credentials_header", IsDuplicate, "x-breached", HEADER, ""),
+    row("px_credentials_intelligence_query_string", IsDuplicate, "on", FLAG, ""),
+    row("px_compromised_credentials_returned_status_response", IsDuplicate, "403", number!("200", "599", "199", "600"), ""),
+    row("px_login_successful_reporting_method", IsDuplicate, "custom", LOGIN_METHOD, ""),
+    row("px_login_successful_status", Appends, "200 302", STATUSES, ""),
+    row("px_login_successful_header_name", IsDuplicate, "x-ok", HEADER, ""),
+    row("px_login_successful_header_value", IsDuplicate, "yes", &[], ""),
+    row("px_login_successful_body_regex", IsDuplicate, "Welcome", REGEX, ""),
+    row("px_login_successful_custom", IsDuplicate, "$upstream_http_x_ok", COMPLEX, ""),
+    row("px_login_successful_custom_callback", IsDuplicate, "$upstream_http_x_ok", COMPLEX, ""),
+    row("px_send_raw_username_on_additional_s2s_activity", IsDuplicate, "on", FLAG, ""),
+    row("px_automatic_additional_s2s_activity_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_additional_s2s_activity_header_enabled", IsDuplicate, "on", FLAG, ""),
+
+    row("px_graphql_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_graphql_routes", Appends, "/gql =/api", ROUTES, ""),
+    row("px_graphql_get_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_custom_is_graphql_route", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_sensitive_graphql_operation_types", Appends, "query mutation", OPERATION_TYPES, ""),
+    row("px_sensitive_graphql_operation_names", Appends, "^Login$ /pay/i", REGEXES, ""),
+    row("px_graphql_keywords", Appends, "card iban", REGEXES, ""),
+    row("px_extract_graphql_keywords", IsDuplicate, "$arg_k", COMPLEX, ""),
+    row("px_custom_extract_graphql_keywords", IsDuplicate, "$arg_k", COMPLEX, ""),
+
+    row("px_jwt_cookie_name", IsDuplicate, "auth", COOKIE, ""),
+    row("px_jwt_cookie_user_id_field_name", IsDuplicate, "user.id", &[], ""),
+    row("px_jwt_cookie_additional_field_names", Appends, "plan org.id", TEXTS, ""),
+    row("px_jwt_header_name", IsDuplicate, "authorization", HEADER, ""),
+    row("px_jwt_header_user_id_field_name", IsDuplicate, "sub", &[], ""),
+    row("px_jwt_header_additional_field_names", Appends, "plan org.id", TEXTS, ""),
+    row("px_jwt_additional_field", Appends, "plan $arg_plan", FIELD, "a b c"),
+    row("px_custom_extract_jwt_additional_fields", Appends, "plan $arg_plan", FIELD, "a b c"),
+
+    row("px_agentic_trust_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_agentic_trust_mcp_endpoint_path", IsDuplicate, "/mcp", PATH, ""),
+
     row("px_cors_support_enabled", IsDuplicate, "on", FLAG, ""),
     row("px_cors_preflight_request_filter_enabled", IsDuplicate, "on", FLAG, ""),
     row("px_cors_custom_preflight_handler", IsDuplicate, "off", NAMED, ""),
@@ -475,6 +558,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("px_risk_cookie_min_iterations", IsDuplicate, "1", number!("1", "1000000", "0", "1000001"), ""),
     row("px_risk_cookie_max_iterations", IsDuplicate, "10000", number!("1", "1000000", "0", "1000001"), ""),
     row("px_user_agent_max_length", IsDuplicate, "1024", number!("1", "65536", "0", "65537"), ""),
+    row("px_max_body_size", IsDuplicate, "64k", BODY_SIZE, ""),
     row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
     row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
 
@@ -503,6 +587,10 @@ pub(crate) const SYNONYMS: &[(&str, &str)] = &[
     ("px_cors_block_response_header", "px_custom_cors_set_custom_block_response_headers"),
     ("px_send_async_activities_enabled", "px_send_page_requested_activity"),
     ("px_additional_activity_handler", "px_custom_additional_activity_handler"),
+    ("px_enable_login_creds_extraction", "px_login_credentials_extraction_enabled"),
+    ("px_login_successful_custom", "px_login_successful_custom_callback"),
+    ("px_extract_graphql_keywords", "px_custom_extract_graphql_keywords"),
+    ("px_jwt_additional_field", "px_custom_extract_jwt_additional_fields"),
     ("px_risk_backend", "px_set_custom_risk_backend_overwrite"),
     ("px_proxy_authorization", "px_proxy_authorization_file"),
 ];

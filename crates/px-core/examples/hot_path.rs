@@ -225,6 +225,7 @@ fn request<'r>(headers: &'r [Header<'r>]) -> Request<'r> {
             server_name: b"shop.example.com",
         },
         hooks: &Hooks::NONE,
+        extracted: None,
     })
 }
 

@@ -42,6 +42,9 @@ pub(crate) fn write(
         activity.optional_text("vid", verdict.vid());
         activity.object("details", |details| {
             report::write(details, facts, policy);
+            if let Some(extracted) = facts.extracted() {
+                extracted.write_mcp(details, response.mcp_session_id);
+            }
             write_call(details, verdict);
             if verdict.action != Action::Block {
                 details.optional_number("http_status_code", response.status.map(u64::from));
@@ -54,7 +57,7 @@ pub(crate) fn write(
 }
 
 /// What the Risk API call, if there was one, left behind.
-fn write_call(details: &mut Object<'_>, verdict: &Verdict<'_>) {
+pub(crate) fn write_call(details: &mut Object<'_>, verdict: &Verdict<'_>) {
     details.optional_text("client_uuid", verdict.uuid.as_deref());
     details.optional_number("risk_rtt", verdict.risk_rtt.filter(|milliseconds| *milliseconds != 0));
     if let Some(reason) = &verdict.call_reason {
@@ -63,6 +66,9 @@ fn write_call(details: &mut Object<'_>, verdict: &Verdict<'_>) {
     if let Some(call) = &verdict.risk_call {
         details.number("risk_start_time", call.started);
         details.optional_text("additional_risk_info", call.additional_info.as_deref());
+    }
+    if let Some(compromised) = verdict.credentials_compromised() {
+        details.flag("credentials_compromised", compromised);
     }
 }
 

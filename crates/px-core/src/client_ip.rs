@@ -63,6 +63,7 @@ mod tests {
                 request_id: "",
                 tls: Tls::default(),
                 hooks: &Hooks::NONE,
+                extracted: None,
             };
             assert_eq!(extract(&request, &names), expected, "{headers:?}");
             assert_eq!(extract(&request, &[]), "192.0.2.9");

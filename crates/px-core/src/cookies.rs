@@ -174,6 +174,7 @@ mod tests {
             request_id: "",
             tls: Tls::default(),
             hooks: &Hooks::NONE,
+            extracted: None,
         };
         let mut names = Vec::new();
         for_each_name(&request, "x-px-cookies", |name| names.push(name));

@@ -3,6 +3,7 @@
 //! Source: flow.md. Whatever cannot be decided passes; only a decision blocks.
 
 pub use crate::block_page::BlockKind;
+pub use crate::extracted::{Extracted, Given, Wanted};
 pub use crate::risk::{MAX_ERROR_MESSAGE, S2sError};
 pub use crate::verdict::{Action, Verdict};
 
@@ -21,6 +22,7 @@ use crate::risk;
 use crate::telemetry;
 use crate::token_memory::TokenMemory;
 use crate::url::RequestUrl;
+use crate::user_identifiers;
 use crate::visitor;
 
 /// What one worker lends the enforcer from request to request.
@@ -89,6 +91,18 @@ pub struct OriginResponse<'a> {
     pub status: Option<u16>,
     /// `px_custom_parameter`, slots 11 to 20.
     pub custom_parameters: &'a [CustomParameter<'a>],
+    /// Header `mcp-session-id`.
+    pub mcp_session_id: Option<&'a [u8]>,
+    /// Of a request with credentials ([`Verdict::login_rule`]).
+    pub login: LoginResult,
+}
+
+/// Whether a login was successful (credential-intelligence.md § 6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoginResult {
+    Known(bool),
+    #[default]
+    Unknown,
 }
 
 /// An answer to the visitor instead of the origin's.
@@ -115,21 +129,10 @@ pub fn begin<'r>(
     }
     let options = policy.options();
     let url = RequestUrl::new(request, options.url_decode_reserved_characters);
-    if let Some(route) = policy.first_party().route(&url) {
-        return Step::FirstParty(route);
-    }
-    if !options.bot_enforcer || !policy.handles(&url, request.hooks) {
-        return Step::Inactive;
-    }
-    let client_ip = client_ip::extract(request, &options.ip_headers);
-    if let Some(reason) = policy.filters().first_match(request, &url, client_ip) {
-        return Step::Filtered(reason);
-    }
-    match cors::preflight(request, policy) {
-        Some(Preflight::Handled) => return Step::PreflightHandler,
-        Some(Preflight::Passes) => return Step::Preflight,
-        None => {}
-    }
+    let client_ip = match before_judging(request, &url, policy) {
+        Ok(client_ip) => client_ip,
+        Err(unjudged) => return unjudged.into(),
+    };
     let budget = &mut worker.derivations;
     let visitor = visitor::read(request, client_ip, options, policy.secrets(), budget, memory, now);
     let facts = Facts {
@@ -137,8 +140,16 @@ pub fn begin<'r>(
         client_ip,
         started: now,
         mode: policy.mode_for(request, &url),
-        is_sensitive: policy.is_sensitive(&url, request.hooks),
+        is_sensitive: policy.is_sensitive(&url, request.hooks)
+            || request.extracted.is_some_and(|found| found.operations().is_sensitive()),
         has_telemetry_command: telemetry::is_commanded(request, policy, now),
+        user_identifiers: user_identifiers::read(
+            request,
+            &options.custom_cookie_header,
+            &options.user_identifiers,
+            request.hooks.jwt_additional_fields,
+        )
+        .map(Box::new),
         url,
         visitor,
     };
@@ -154,6 +165,78 @@ pub fn begin<'r>(
             Step::AskRisk(Box::new(Pending { facts, call_reason, asked: now, body }))
         }
     }
+}
+
+/// How a request ends that nobody judges.
+enum Unjudged<'r> {
+    Inactive,
+    Filtered(FilterReason),
+    FirstParty(first_party::Route<'r>),
+    Preflight,
+    PreflightHandler,
+}
+
+impl<'r> From<Unjudged<'r>> for Step<'r> {
+    fn from(unjudged: Unjudged<'r>) -> Self {
+        match unjudged {
+            Unjudged::Inactive => Self::Inactive,
+            Unjudged::Filtered(reason) => Self::Filtered(reason),
+            Unjudged::FirstParty(route) => Self::FirstParty(route),
+            Unjudged::Preflight => Self::Preflight,
+            Unjudged::PreflightHandler => Self::PreflightHandler,
+        }
+    }
+}
+
+/// The phases that end before anybody is judged: first party, routes, filters, preflights. The
+/// client's address where none of them ends it.
+fn before_judging<'r>(
+    request: &Request<'r>,
+    url: &RequestUrl<'r>,
+    policy: &Policy,
+) -> Result<&'r str, Unjudged<'r>> {
+    let options = policy.options();
+    if let Some(route) = policy.first_party().route(url) {
+        return Err(Unjudged::FirstParty(route));
+    }
+    if !options.bot_enforcer || !policy.handles(url, request.hooks) {
+        return Err(Unjudged::Inactive);
+    }
+    let client_ip = client_ip::extract(request, &options.ip_headers);
+    if let Some(reason) = policy.filters().first_match(request, url, client_ip) {
+        return Err(Unjudged::Filtered(reason));
+    }
+    match cors::preflight(request, policy) {
+        Some(Preflight::Handled) => Err(Unjudged::PreflightHandler),
+        Some(Preflight::Passes) => Err(Unjudged::Preflight),
+        None => Ok(client_ip),
+    }
+}
+
+/// Whether [`wanted`] could ever want anything of this request: not so for nearly all, which are
+/// told without a look at URL or hooks.
+pub fn may_be_extracted(request: &Request<'_>, policy: &Policy) -> bool {
+    !policy.extraction().is_surely_idle(request)
+}
+
+/// What is to be got ready for [`extract`] before [`begin`]; `None`, as for nearly all requests, if
+/// nothing is. Of the hooks it asks those that filters and routes need, and `is_graphql_route`.
+pub fn wanted(request: &Request<'_>, policy: &Policy) -> Option<Wanted> {
+    let extraction = policy.extraction();
+    if !policy.is_active_for(request) {
+        return None;
+    }
+    let url = RequestUrl::new(request, policy.options().url_decode_reserved_characters);
+    let wanted = extraction.wanted(request, &url)?;
+    // Nothing is read of requests that nobody judges.
+    before_judging(request, &url, policy).is_ok().then_some(wanted)
+}
+
+/// What the request and its body say beside the token; to be lent to [`begin`] in the request.
+pub fn extract(request: &Request<'_>, policy: &Policy, given: &Given<'_>) -> Extracted {
+    let options = policy.options();
+    let url = RequestUrl::new(request, options.url_decode_reserved_characters);
+    policy.extraction().extract(request, &url, options.credentials.version, given)
 }
 
 /// Decides a request whose Risk API call has ended (flow.md § 1, phase 9). `now` is the time in ms
@@ -219,7 +302,12 @@ mod tests {
     use crate::sample::{self, GOOD_COOKIE, HIGH_COOKIE, NOW, USER_AGENT, headers, policy};
     use crate::token_memory::NoMemory;
 
-    const SERVED: OriginResponse<'_> = OriginResponse { status: Some(200), custom_parameters: &[] };
+    const SERVED: OriginResponse<'_> = OriginResponse {
+        status: Some(200),
+        custom_parameters: &[],
+        mcp_session_id: None,
+        login: LoginResult::Unknown,
+    };
 
     fn name_of(step: &Step<'_>) -> String {
         match step {
@@ -571,7 +659,7 @@ mod tests {
         let risk: Value = serde_json::from_slice(pending.risk_body()).expect("JSON");
         let verdict = resume(pending, Outcome::Timeout, &policy, NOW + 1000);
         let mut activity = Vec::new();
-        let missing = OriginResponse { status: Some(404), custom_parameters: &[] };
+        let missing = OriginResponse { status: Some(404), ..SERVED };
         assert!(verdict.activity(&policy, &missing, NOW + 1001, &mut activity));
         let activity: Value = serde_json::from_slice(&activity).expect("JSON");
 

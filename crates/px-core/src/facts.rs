@@ -1,9 +1,11 @@
 //! What is known of one request before anybody is asked about it.
 
+use crate::extracted::Extracted;
 use crate::policy::Policy;
 use crate::reason::{BlockReason, CallReason, CookieOrigin, ModuleMode};
 use crate::request::Request;
 use crate::url::RequestUrl;
+use crate::user_identifiers::UserIdentifiers;
 use crate::visitor::{TokenState, Visitor};
 
 /// Facts of a request that is enforced.
@@ -17,6 +19,7 @@ pub(crate) struct Facts<'r> {
     pub(crate) is_sensitive: bool,
     pub(crate) has_telemetry_command: bool,
     pub(crate) visitor: Visitor<'r>,
+    pub(crate) user_identifiers: Option<Box<UserIdentifiers>>,
 }
 
 /// What the token alone says (risk-token.md § 10).
@@ -49,7 +52,9 @@ impl<'r> Facts<'r> {
             {
                 Block(BlockReason::CookieHighScore)
             }
-            TokenState::Successful(_) if self.is_sensitive => AskRisk(CallReason::SensitiveRoute),
+            TokenState::Successful(_) if self.is_sensitive || self.has_credentials() => {
+                AskRisk(CallReason::SensitiveRoute)
+            }
             TokenState::Successful(_) => Pass,
         }
     }
@@ -57,6 +62,15 @@ impl<'r> Facts<'r> {
     /// Whether the request comes from a mobile SDK (risk-token.md § 3).
     pub(crate) fn is_mobile(&self) -> bool {
         self.visitor.origin == CookieOrigin::Header
+    }
+
+    pub(crate) fn extracted(&self) -> Option<&'r Extracted> {
+        self.request.extracted
+    }
+
+    /// Whether the visitor logs in, which the Risk API is asked about (credential-intelligence.md § 4).
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.extracted().is_some_and(Extracted::has_credentials)
     }
 
     pub(crate) fn vid(&self) -> Option<&str> {

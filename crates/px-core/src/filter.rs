@@ -254,6 +254,7 @@ mod tests {
             request_id: "",
             tls: Tls::default(),
             hooks: &Hooks::NONE,
+            extracted: None,
         };
         let url = RequestUrl::new(&request, options.url_decode_reserved_characters);
         let filters = Filters::new(&options).expect("valid");

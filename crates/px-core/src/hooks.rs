@@ -16,6 +16,8 @@ pub struct Hooks<'r> {
     pub is_monitored: bool,
     /// `px_custom_is_sensitive_request`.
     pub is_sensitive: bool,
+    /// `px_custom_is_graphql_route`.
+    pub is_graphql_route: bool,
     /// `px_pre_enforce_handler`: block without asking anybody.
     pub is_blocked: bool,
     /// `px_cors_custom_preflight_handler` is set and wants this request, if it is a preflight.
@@ -26,6 +28,8 @@ pub struct Hooks<'r> {
     pub custom_block_url: &'r str,
     /// `px_custom_parameter`, slots 1 to 10.
     pub custom_parameters: &'r [CustomParameter<'r>],
+    /// `px_jwt_additional_field`: name and value; empty values are left out.
+    pub jwt_additional_fields: &'r [(&'r str, &'r str)],
     /// `px_activity_header`: further entries of the activities' list of headers, name and value.
     pub activity_headers: &'r [(&'r str, &'r str)],
 }
@@ -55,11 +59,13 @@ impl Hooks<'static> {
         is_enforced: false,
         is_monitored: false,
         is_sensitive: false,
+        is_graphql_route: false,
         is_blocked: false,
         handles_preflight: false,
         client_ip: "",
         custom_block_url: "",
         custom_parameters: &[],
+        jwt_additional_fields: &[],
         activity_headers: &[],
     };
 }

@@ -97,6 +97,16 @@ impl Object<'_> {
         self.member(key).extend_from_slice(value.as_bytes());
     }
 
+    /// As [`json`](Self::json), under a name that is not ours.
+    pub(crate) fn named_json(&mut self, name: &str, value: &str) {
+        if self.out.len() != self.start {
+            self.out.push(b',');
+        }
+        push_text(self.out, name.as_bytes());
+        self.out.push(b':');
+        self.out.extend_from_slice(value.as_bytes());
+    }
+
     pub(crate) fn null(&mut self, key: &str) {
         self.json(key, "null");
     }

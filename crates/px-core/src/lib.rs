@@ -15,22 +15,28 @@
 )]
 
 mod activity;
+mod additional_s2s;
+pub mod agentic_trust;
 mod anonymize;
 pub mod base_url;
 mod block_page;
+mod body;
 pub mod breaker;
 pub mod client_ip;
 pub mod cookies;
 mod cors;
 pub mod counters;
+pub mod credentials;
 pub mod crypto;
 pub mod custom_parameters;
 pub mod data_enrichment;
 mod endpoints;
 pub mod enforce;
+mod extracted;
 mod facts;
 pub mod filter;
 pub mod first_party;
+pub mod graphql;
 pub mod hooks;
 mod json;
 mod known_headers;
@@ -48,6 +54,7 @@ pub mod token;
 pub mod token_cache;
 pub mod token_memory;
 pub mod url;
+pub mod user_identifiers;
 mod verdict;
 pub mod visitor;
 

@@ -5,12 +5,14 @@
 
 mod options;
 
-pub use options::{FirstPartyOptions, Options, TokenVersion};
+pub use options::{CredentialsOptions, FirstPartyOptions, Options, TokenVersion};
 
 use std::fmt;
 
+use crate::additional_s2s::{ACTIVITY_HEADER, ACTIVITY_URL_HEADER};
 use crate::crypto::Secrets;
 use crate::endpoints::Endpoints;
+use crate::extracted::Extraction;
 use crate::filter::Filters;
 use crate::first_party::Paths;
 use crate::hooks::Hooks;
@@ -69,6 +71,7 @@ pub struct Policy {
     endpoints: Endpoints,
     first_party: Paths,
     filters: Filters,
+    extraction: Extraction,
     enabled_routes: Routes,
     monitored_routes: Routes,
     enforced_routes: Routes,
@@ -89,6 +92,7 @@ impl Policy {
             endpoints: Endpoints::new(&options)?,
             first_party: Paths::new(&options),
             filters: Filters::new(&options)?,
+            extraction: Extraction::new(&options)?,
             enabled_routes: routes("enabled_routes", &options.enabled_routes)?,
             monitored_routes: routes("monitored_routes", &options.monitored_routes)?,
             enforced_routes: routes("enforced_routes", &options.enforced_routes)?,
@@ -136,13 +140,19 @@ impl Policy {
     pub fn owned_headers(&self) -> impl Iterator<Item = &str> {
         let options = &self.options;
         let block_result = if options.add_block_result_header { BLOCK_RESULT_HEADER } else { "" };
+        let of_logins = match self.extraction.owns_headers() {
+            true => {
+                [&*options.credentials.compromised_header, ACTIVITY_HEADER, ACTIVITY_URL_HEADER]
+            }
+            false => [""; 3],
+        };
         let names: [&str; 4] = [
             &options.data_enrichment_header_name,
             &options.upstream_score_header_name,
             &options.identifier_header_name,
             block_result,
         ];
-        names.into_iter().filter(|name| !name.is_empty())
+        names.into_iter().chain(of_logins).filter(|name| !name.is_empty())
     }
 
     pub(crate) fn endpoints(&self) -> &Endpoints {
@@ -151,6 +161,10 @@ impl Policy {
 
     pub(crate) fn first_party(&self) -> &Paths {
         &self.first_party
+    }
+
+    pub(crate) fn extraction(&self) -> &Extraction {
+        &self.extraction
     }
 
     pub(crate) fn filters(&self) -> &Filters {

@@ -39,6 +39,12 @@ pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy)
         report.word("enforcer_vid_source", vid.source.as_str());
     }
     report.optional_text("orig_cookie_vid", visitor.orig_cookie_vid.as_deref());
+    if let Some(extracted) = facts.extracted() {
+        extracted.write(report);
+    }
+    if let Some(identifiers) = &facts.user_identifiers {
+        identifiers.write(report);
+    }
     report.flag("is_sensitive_route", facts.is_sensitive);
     write_tokens(report, facts, policy);
     report.text_if_any("tls_protocol", request.tls.protocol);

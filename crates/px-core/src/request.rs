@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::extracted::Extracted;
 use crate::hooks::Hooks;
 
 /// One header line as received.
@@ -43,6 +44,8 @@ pub struct Request<'r> {
     pub tls: Tls<'r>,
     /// What the operator's expressions say of this request.
     pub hooks: &'r Hooks<'r>,
+    /// What was found in it, where [`wanted`](crate::enforce::wanted) said that something may be.
+    pub extracted: Option<&'r Extracted>,
 }
 
 impl<'r> Request<'r> {

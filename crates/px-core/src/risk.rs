@@ -66,6 +66,9 @@ pub(crate) fn body(
             additional.text("s2s_call_reason", call_reason.as_str().as_bytes());
             additional.number("risk_start_time", now);
             report::write(additional, facts, policy);
+            if let Some(extracted) = facts.extracted() {
+                extracted.write_mcp(additional, None);
+            }
         });
     });
     out

@@ -64,6 +64,7 @@ pub(crate) fn request<'r>(headers: &'r [Header<'r>]) -> Request<'r> {
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
         hooks: &Hooks::NONE,
+        extracted: None,
     }
 }
 

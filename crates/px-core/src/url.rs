@@ -213,6 +213,7 @@ mod tests {
             request_id: "",
             tls: Tls::default(),
             hooks: &Hooks::NONE,
+            extracted: None,
         }
     }
 

@@ -7,14 +7,18 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use crate::activity;
+use crate::additional_s2s;
 use crate::block_page::{self, BlockKind, custom_page};
+use crate::credentials::LoginRule;
 use crate::data_enrichment::DataEnrichment;
 use crate::enforce::{Answer, OriginResponse, PageAssets};
+use crate::extracted::Extracted;
 use crate::facts::Facts;
 use crate::policy::{BLOCK_RESULT_HEADER, Policy};
 use crate::reason::{BlockReason, CallReason, CookieOrigin, ModuleMode, PassReason, VidSource};
 use crate::risk::{RiskAnswer, S2sError};
 use crate::score::Score;
+use crate::token::json_text::is_truthy;
 use crate::visitor::TokenState;
 
 /// What is done with the request.
@@ -216,16 +220,17 @@ impl Verdict<'_> {
 
     /// Headers to set on the request to the origin, name and value. The caller first strips client
     /// headers of these names ([`Policy::owned_headers`]).
-    pub fn origin_headers(&self, policy: &Policy) -> Vec<(String, String)> {
+    /// `now` is the time in ms.
+    pub fn origin_headers(&self, policy: &Policy, now: u64) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         if self.action == Action::Block {
             return headers;
         }
         let options = policy.options();
-        let mut set = |name: &String, value: Option<String>| {
+        let mut set = |name: &str, value: Option<String>| {
             // Text that HUMAN sends may hold anything; a header may not.
             if let Some(value) = value.filter(|value| !value.contains(char::is_control)) {
-                headers.push((name.clone(), value));
+                headers.push((name.to_owned(), value));
             }
         };
         if !options.data_enrichment_header_name.is_empty() {
@@ -239,9 +244,63 @@ impl Verdict<'_> {
         }
         if options.add_block_result_header {
             let result = u8::from(self.action != Action::Pass);
-            set(&BLOCK_RESULT_HEADER.to_owned(), Some(format!("block-result={result}")));
+            set(BLOCK_RESULT_HEADER, Some(format!("block-result={result}")));
+        }
+        if self.credentials_compromised() == Some(true) {
+            set(&options.credentials.compromised_header, Some("1".to_owned()));
+        }
+        if let Some([activity, url]) = additional_s2s::headers(self, policy, now) {
+            set(additional_s2s::ACTIVITY_HEADER, Some(activity));
+            set(additional_s2s::ACTIVITY_URL_HEADER, Some(url));
         }
         headers
+    }
+
+    /// Whether the request holds a login.
+    pub fn has_credentials(&self) -> bool {
+        self.facts.has_credentials()
+    }
+
+    /// Whether the Risk API knows the credentials as breached; `None` where there are none, or it was
+    /// not asked (credential-intelligence.md § 5).
+    pub fn credentials_compromised(&self) -> Option<bool> {
+        let call = self.risk_call.as_ref().filter(|_| self.has_credentials())?;
+        let breached = call.data_enrichment.as_ref().and_then(|all| all.get("breached_account"));
+        Some(breached.is_some_and(is_truthy))
+    }
+
+    /// Whether `compromised_credentials=true` is to be added to the query string for the origin.
+    pub fn marks_query(&self, policy: &Policy) -> bool {
+        policy.options().credentials.query_string && self.credentials_compromised() == Some(true)
+    }
+
+    /// The status for the client in place of the origin's, if the login was successful.
+    pub fn returned_status(&self, policy: &Policy) -> Option<u16> {
+        policy.options().credentials.returned_status.filter(|_| self.marks_query(policy))
+    }
+
+    /// How the origin's response says whether the login was successful; `None` for a request
+    /// without one.
+    pub fn login_rule<'p>(&self, policy: &'p Policy) -> Option<LoginRule<'p>> {
+        let extracted = self.facts.extracted()?;
+        policy.extraction().login_rule(extracted, &policy.options().credentials)
+    }
+
+    /// What was found in the request beside the token.
+    pub fn extracted(&self) -> Option<&Extracted> {
+        self.facts.extracted()
+    }
+
+    /// Appends the report on the login as one JSON object to `out`; false, and nothing appended, if
+    /// none is to be sent. `now` is the time in ms.
+    pub fn additional_activity(
+        &self,
+        policy: &Policy,
+        response: &OriginResponse<'_>,
+        now: u64,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        additional_s2s::write(self, policy, response, now, out)
     }
 
     /// Appends the activity of this request as one JSON object to `out`; false, and nothing
@@ -461,7 +520,7 @@ mod tests {
         ] {
             let body = format!("{{\"status\":0,\"score\":0,{fields}}}");
             let verdict = sample::verdict(&sample::request(&[]), &policy, &body);
-            assert_eq!(verdict.origin_headers(&policy), expected, "{fields}");
+            assert_eq!(verdict.origin_headers(&policy, sample::NOW), expected, "{fields}");
         }
 
         let forged = headers(&[("cookie", "_pxde=00:e30=")]);
@@ -469,6 +528,6 @@ mod tests {
         assert!(
             verdict.any_data_enrichment(&policy).is_some_and(|enrichment| !enrichment.verified)
         );
-        assert!(verdict.origin_headers(&policy).is_empty());
+        assert!(verdict.origin_headers(&policy, sample::NOW).is_empty());
     }
 }

@@ -240,6 +240,7 @@ mod tests {
             request_id: "",
             tls: Tls::default(),
             hooks: &Hooks::NONE,
+            extracted: None,
         };
         look(desk.read(&request))
     }
@@ -479,6 +480,7 @@ mod tests {
                 request_id: "",
                 tls: Tls::default(),
                 hooks: &Hooks::NONE,
+                extracted: None,
             };
             assert_eq!(super::user_agent(&request, max_length), cut);
             let request = Request { headers: &[], ..request };

@@ -26,7 +26,7 @@ use visit::{
 #[test]
 fn any_request_gets_a_decision_and_reports_that_can_be_read() {
     let sites = Site::all();
-    let mut workers = [(); 5].map(|()| Worker::default());
+    let mut workers = [(); 6].map(|()| Worker::default());
     let seeds = seeds();
     let mut chance = Chance(1);
     let mut decided = 0;
@@ -40,6 +40,79 @@ fn any_request_gets_a_decision_and_reports_that_can_be_read() {
         decided += usize::from(played.action.is_some());
     }
     assert!(decided > 700, "{decided}");
+}
+
+#[test]
+fn any_body_is_read_or_left_alone() {
+    let site = Site::reading_bodies();
+    let bodies = bodies();
+    let mut chance = Chance(11);
+    let (mut logins, mut operations) = (0, 0);
+    for round in 0..4000 {
+        let mut body = bodies[chance.below(bodies.len())].clone();
+        for _ in 0..chance.below(4) {
+            chance.change(&mut body, &BODY_PIECES);
+        }
+        let target = ["/login", "/v1", "/graphql", "/mcp", "/query?user=a&pass=b"][round % 5];
+        let content_type = CONTENT_TYPES[chance.below(CONTENT_TYPES.len())];
+        let answer = r#"{"status":0,"score":0,"data_enrichment":{"breached_account":1}}"#;
+        let visit = Visit::usual().posting(target, content_type, body).answered(200, answer);
+        let details = explained(&visit, || play(&visit, &site)).activity["details"].take();
+        logins += usize::from(details["ci_version"].is_string());
+        operations += usize::from(details["graphql_operations"].is_array());
+    }
+    assert!(logins > 800 && operations > 150, "{logins} {operations}");
+}
+
+const CONTENT_TYPES: [&str; 4] = [
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=XX",
+    "multipart/form-data; boundary=\"XX\"",
+];
+
+const BODY_PIECES: [&[u8]; 17] = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b"\\u00",
+    b"null,",
+    b"query a(",
+    b"mutation Login { a }",
+    b"--XX",
+    b"\r\n\r\n",
+    b"; name=\"user\"",
+    b"&",
+    b"=",
+    b"%F",
+    b"\xff",
+    b"\0",
+];
+
+/// Bodies of the vectors, and forms that the site's endpoints know.
+fn bodies() -> Vec<Vec<u8>> {
+    let part = |name| format!("--XX\r\nContent-Disposition: form-data; name={name}\r\n\r\nv\r\n");
+    let mut bodies: Vec<Vec<u8>> = vec![
+        br#"{"user":{"name":"a@b.example"},"pass":"p"}"#.to_vec(),
+        br#"{"user":"u","pass":""}"#.to_vec(),
+        b"user=a%40b.example&pass=x+y".to_vec(),
+        [part("\"user\""), part("pass"), "--XX--".to_owned()].concat().into_bytes(),
+    ];
+    let own = bodies.len();
+    for name in ["graphql", "agentic-trust", "credentials-extraction"] {
+        let path = format!("{}/tests/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(path).expect("a vector file");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        for case in json["cases"].as_array().expect("cases") {
+            bodies.extend(case["request"]["body"].as_str().map(|body| body.as_bytes().to_vec()));
+        }
+    }
+    // As many of ours as of theirs.
+    let known: Vec<_> = bodies.iter().take(own).cloned().cycle().take(bodies.len()).collect();
+    bodies.extend(known);
+    bodies
 }
 
 #[test]

@@ -2,10 +2,14 @@
 //!
 //! Source: options.md, DECISIONS 1 to 11.
 
+use crate::agentic_trust::AgenticTrustOptions;
+use crate::credentials::{Endpoint, LoginOptions, Protocol};
 use crate::filter::Network;
+use crate::graphql::GraphqlOptions;
 use crate::policy::Secret;
 use crate::reason::ModuleMode;
 use crate::routes::{RegexPattern, RoutePattern};
+use crate::user_identifiers::UserIdentifierOptions;
 
 /// Which risk token is read (`px_token_version`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +34,45 @@ pub struct FirstPartyOptions {
     pub sensor_endpoint: String,
     pub xhr_endpoint: String,
     pub captcha_endpoint: String,
+}
+
+/// Credential Intelligence (credential-intelligence.md).
+#[derive(Clone, Debug)]
+pub struct CredentialsOptions {
+    /// `px_enable_login_creds_extraction`
+    pub enabled: bool,
+    /// In the order in which they are tried.
+    pub endpoints: Vec<Endpoint>,
+    /// Of endpoints without one of their own.
+    pub version: Protocol,
+    /// Request header for the origin.
+    pub compromised_header: String,
+    /// `compromised_credentials=true` is added to the origin's query string.
+    pub query_string: bool,
+    /// Status for the client of a successful login with compromised credentials.
+    pub returned_status: Option<u16>,
+    pub login: LoginOptions,
+    pub send_raw_username: bool,
+    pub automatic_additional_s2s: bool,
+    /// The origin sends the report; the module does not.
+    pub additional_s2s_header: bool,
+}
+
+impl Default for CredentialsOptions {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoints: Vec::new(),
+            version: Protocol::V2,
+            compromised_header: "px-compromised-credentials".to_owned(),
+            query_string: false,
+            returned_status: None,
+            login: LoginOptions::default(),
+            send_raw_username: false,
+            automatic_additional_s2s: true,
+            additional_s2s_header: false,
+        }
+    }
 }
 
 /// The operator's choices after merge, defaults filled in: every field has its effective value.
@@ -140,6 +183,12 @@ pub struct Options {
     pub cors_support_enabled: bool,
     pub cors_preflight_request_filter_enabled: bool,
     pub first_party: FirstPartyOptions,
+    pub credentials: CredentialsOptions,
+    pub graphql: GraphqlOptions,
+    pub user_identifiers: UserIdentifierOptions,
+    pub agentic_trust: AgenticTrustOptions,
+    /// Bytes of a body that are read at most; a larger one is not looked at.
+    pub max_body_size: usize,
     /// `page_requested` is sent; `block` is in any case.
     pub send_async_activities: bool,
     /// Header of the telemetry command.
@@ -224,6 +273,11 @@ impl Default for Options {
             cors_support_enabled: false,
             cors_preflight_request_filter_enabled: false,
             first_party: FirstPartyOptions { enabled: true, ..FirstPartyOptions::default() },
+            credentials: CredentialsOptions::default(),
+            graphql: GraphqlOptions::default(),
+            user_identifiers: UserIdentifierOptions::default(),
+            agentic_trust: AgenticTrustOptions::default(),
+            max_body_size: 64 << 10,
             send_async_activities: true,
             telemetry_header: "x-px-enforcer-telemetry".to_owned(),
             module_version: String::new(),

@@ -72,6 +72,11 @@ impl RegexPattern {
         self.regex.is_match(text)
     }
 
+    /// All places in `text` where it is found, without overlaps.
+    pub(crate) fn all_in<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        self.regex.find_iter(text).map(|found| found.as_str())
+    }
+
     /// `_REGEXP /pattern/flags` (remote-config-and-telemetry.md § 2).
     pub(crate) fn report(&self) -> String {
         let Flags { ignore_case, multi_line, dot_matches_new_line } = self.flags;
@@ -81,7 +86,7 @@ impl RegexPattern {
     }
 
     /// The expression with its flags written into it.
-    fn inline(&self) -> String {
+    pub(crate) fn inline(&self) -> String {
         let Flags { ignore_case, multi_line, dot_matches_new_line } = self.flags;
         let flag = |set: bool, letter| if set { letter } else { "" };
         let flags =

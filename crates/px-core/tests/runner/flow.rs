@@ -64,7 +64,7 @@ fn describe(decided: &Decided<'_, '_>, scene: &Scene) -> Result<Value, String> {
         Some(answer) => json!({"outcome": "blocked", "status": answer.status}),
         None => json!({
             "outcome": "to_origin",
-            "origin_request_headers_set": decided.verdict.origin_headers(&scene.policy),
+            "origin_request_headers_set": decided.verdict.origin_headers(&scene.policy, scene.now),
         }),
     };
     actual["outgoing_calls_in_order"] = calls.into();

@@ -4,7 +4,9 @@ mod block_urls;
 mod blocks;
 mod compare;
 mod cors;
+mod credentials;
 mod custom_parameters;
+mod extracted;
 mod filters;
 mod flow;
 mod modes;
@@ -41,6 +43,13 @@ pub const NOT_IMPLEMENTED: &str = "not implemented: ";
 /// The check for the file `name`, given without its `.json`.
 pub fn check_of(name: &str) -> Option<Check> {
     Some(match name {
+        "additional-s2s" => extracted::run_additional_s2s,
+        "agentic-trust" => extracted::run_agentic_trust,
+        "credentials-extraction" => credentials::run_extraction,
+        "credentials-file" => credentials::run_file,
+        "credentials-hashing" => credentials::run_hashing,
+        "graphql" => extracted::run_graphql,
+        "jwt" => extracted::run_jwt,
         "accept-header" => blocks::run_accept_header,
         "activities" => reports::run_activity,
         "api-protection" => block_urls::run_api_protection,

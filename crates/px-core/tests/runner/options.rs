@@ -2,15 +2,47 @@
 //!
 //! What a vector does not give has js-core's default (endpoints-and-constants.md § 7), not ours.
 
+use px_core::agentic_trust::AgenticTrustOptions;
+use px_core::credentials::{BodyRegex, LoginMethod, LoginOptions, Protocol};
 use px_core::filter::Network;
-use px_core::policy::{FirstPartyOptions, Options, Secret, TokenVersion};
+use px_core::graphql::GraphqlOptions;
+use px_core::policy::{CredentialsOptions, FirstPartyOptions, Options, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
+use px_core::user_identifiers::UserIdentifierOptions;
 use serde_json::Value;
+
+use super::credentials::endpoints;
 
 /// The first option in `config` that this module does not have.
 pub fn unknown_in(config: &Value) -> Option<&str> {
-    const KNOWN: [&str; 66] = [
+    const KNOWN: [&str; 92] = [
+        "px_login_credentials_extraction_enabled",
+        "px_login_credentials_extraction",
+        "px_credentials_intelligence_version",
+        "px_compromised_credentials_header",
+        "px_login_successful_reporting_method",
+        "px_login_successful_status",
+        "px_login_successful_header_name",
+        "px_login_successful_header_value",
+        "px_login_successful_body_regex",
+        "px_login_successful_custom_callback",
+        "px_send_raw_username_on_additional_s2s_activity",
+        "px_automatic_additional_s2s_activity_enabled",
+        "px_additional_s2s_activity_header_enabled",
+        "px_graphql_routes",
+        "px_sensitive_graphql_operation_types",
+        "px_sensitive_graphql_operation_names",
+        "px_graphql_keywords",
+        "px_graphql_enabled",
+        "px_jwt_cookie_name",
+        "px_jwt_cookie_user_id_field_name",
+        "px_jwt_cookie_additional_field_names",
+        "px_jwt_header_name",
+        "px_jwt_header_user_id_field_name",
+        "px_jwt_header_additional_field_names",
+        "px_agentic_trust_enabled",
+        "px_agentic_trust_mcp_endpoint_path",
         "px_app_id",
         "px_auth_token",
         "px_cookie_secret",
@@ -195,8 +227,59 @@ pub fn options_from(config: &Value) -> Options {
             xhr_endpoint: text("px_custom_first_party_xhr_endpoint", ""),
             captcha_endpoint: text("px_custom_first_party_captcha_endpoint", ""),
         },
+        credentials: CredentialsOptions {
+            enabled: flag("px_login_credentials_extraction_enabled", false),
+            endpoints: given("px_login_credentials_extraction")
+                .map(|list| endpoints(list).expect("endpoints"))
+                .unwrap_or_default(),
+            version: Protocol::parse(&text("px_credentials_intelligence_version", "both"))
+                .expect("a protocol"),
+            login: login_options(config),
+            send_raw_username: flag("px_send_raw_username_on_additional_s2s_activity", false),
+            automatic_additional_s2s: flag("px_automatic_additional_s2s_activity_enabled", true),
+            additional_s2s_header: flag("px_additional_s2s_activity_header_enabled", false),
+            ..CredentialsOptions::default()
+        },
+        graphql: GraphqlOptions {
+            enabled: flag("px_graphql_enabled", true),
+            routes: match given("px_graphql_routes") {
+                Some(_) => routes("px_graphql_routes"),
+                None => GraphqlOptions::default().routes,
+            },
+            sensitive_operation_types: texts("px_sensitive_graphql_operation_types"),
+            sensitive_operation_names: expressions("px_sensitive_graphql_operation_names"),
+            keywords: expressions("px_graphql_keywords"),
+            ..GraphqlOptions::default()
+        },
+        user_identifiers: UserIdentifierOptions {
+            cookie_name: text("px_jwt_cookie_name", ""),
+            cookie_user_id_field: text("px_jwt_cookie_user_id_field_name", ""),
+            cookie_additional_fields: texts("px_jwt_cookie_additional_field_names"),
+            header_name: text("px_jwt_header_name", ""),
+            header_user_id_field: text("px_jwt_header_user_id_field_name", ""),
+            header_additional_fields: texts("px_jwt_header_additional_field_names"),
+        },
+        agentic_trust: AgenticTrustOptions {
+            enabled: flag("px_agentic_trust_enabled", false),
+            mcp_endpoint_path: text("px_agentic_trust_mcp_endpoint_path", "/mcp"),
+        },
         module_version: "$MODULE_VERSION".to_owned(),
         ..defaults
+    }
+}
+
+fn login_options(config: &Value) -> LoginOptions {
+    let text = |name: &str| config[name].as_str().unwrap_or_default();
+    let method = config["px_login_successful_reporting_method"].as_str().unwrap_or("status");
+    let statuses = config["px_login_successful_status"].as_array();
+    let status = |status: &Value| status.as_u64().and_then(|status| u16::try_from(status).ok());
+    LoginOptions {
+        method: LoginMethod::parse(method).expect("a method"),
+        statuses: statuses
+            .map_or_else(|| vec![200], |list| list.iter().filter_map(status).collect()),
+        header_name: text("px_login_successful_header_name").to_owned(),
+        header_value: text("px_login_successful_header_value").to_owned(),
+        body_regex: BodyRegex::parse(text("px_login_successful_body_regex")).ok(),
     }
 }
 

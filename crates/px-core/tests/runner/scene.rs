@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use px_core::enforce::{self, OriginResponse, Outcome, PageAssets, Step, Verdict, Worker};
+use px_core::enforce::{self, Given, OriginResponse, Outcome, PageAssets, Step, Verdict, Worker};
 use px_core::first_party;
 use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
 use px_core::policy::{Options, Policy};
@@ -33,6 +33,7 @@ pub struct Scene {
     target: String,
     http_version: String,
     request_id: String,
+    body: String,
 }
 
 /// A value offered for a slot of the custom parameters.
@@ -77,6 +78,7 @@ impl Scene {
         let asset = |name: &str| text(&case["config"][name], "");
         Ok(Self {
             policy: Policy::compile(options).map_err(|error| error.to_string())?,
+            body: text(&request["body"], ""),
             headers: request["headers"].as_array().into_iter().flatten().map(header).collect(),
             client_ip: text(&request["client_ip"], "203.0.113.77"),
             now: case["now_ms"].as_u64().unwrap_or(1_750_000_000_000),
@@ -134,7 +136,14 @@ impl Scene {
             request_id: &self.request_id,
             tls: Tls::default(),
             hooks: &hooks,
+            extracted: None,
         };
+        let wanted = enforce::wanted(&request, &self.policy);
+        let extracted = wanted.map(|wanted| {
+            let body = Some(self.body.as_bytes()).filter(|body| wanted.body && !body.is_empty());
+            enforce::extract(&request, &self.policy, &Given { body, ..Given::default() })
+        });
+        let request = Request { extracted: extracted.as_ref(), ..request };
         let worker = &mut Worker::default();
         let step = enforce::begin(&request, &self.policy, worker, &mut NoMemory, self.now);
         look(match step {
@@ -174,14 +183,37 @@ fn outcome(answer: &Value) -> Outcome<'_> {
 impl Decided<'_, '_> {
     /// The activity, if one is sent, after an answer of the origin with `http_status`.
     pub fn activity(&self, http_status: u16) -> Result<Option<Value>, String> {
+        let own = given(&self.scene.response_parameters);
+        self.activity_after(&OriginResponse {
+            status: Some(http_status),
+            custom_parameters: &own,
+            ..OriginResponse::default()
+        })
+    }
+
+    pub fn activity_after(&self, response: &OriginResponse<'_>) -> Result<Option<Value>, String> {
         let mut body = Vec::new();
         let policy = &self.scene.policy;
-        let own = given(&self.scene.response_parameters);
-        let response = OriginResponse { status: Some(http_status), custom_parameters: &own };
-        if !self.verdict.activity(policy, &response, self.now, &mut body) {
+        if !self.verdict.activity(policy, response, self.now, &mut body) {
             return if body.is_empty() { Ok(None) } else { Err("written, not sent".to_owned()) };
         }
         serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// The report on a login, if one is sent.
+    pub fn additional_activity(
+        &self,
+        response: &OriginResponse<'_>,
+    ) -> Result<Option<Value>, String> {
+        let mut body = Vec::new();
+        if !self.verdict.additional_activity(&self.scene.policy, response, self.now, &mut body) {
+            return if body.is_empty() { Ok(None) } else { Err("written, not sent".to_owned()) };
+        }
+        serde_json::from_slice(&body).map(Some).map_err(|error| error.to_string())
+    }
+
+    pub fn now(&self) -> u64 {
+        self.now
     }
 
     pub fn policy(&self) -> &Policy {

@@ -152,6 +152,7 @@ fn read<T>(scene: &Scene, look: impl FnOnce(Visitor<'_>, Vec<String>) -> T) -> T
         request_id: "",
         tls: Tls::default(),
         hooks: &Hooks::NONE,
+        extracted: None,
     };
     let (options, secrets) = (scene.policy.options(), scene.policy.secrets());
     let client_ip = client_ip::extract(&request, &options.ip_headers);

@@ -13,8 +13,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use px_core::enforce::{
-    self, Action, Answer, MAX_ERROR_MESSAGE, OriginResponse, Outcome, PageAssets, Step, Verdict,
-    Worker,
+    self, Action, Answer, Extracted, Given, MAX_ERROR_MESSAGE, OriginResponse, Outcome, PageAssets,
+    Step, Verdict, Worker,
 };
 use px_core::first_party;
 use px_core::hooks::Hooks;
@@ -37,6 +37,7 @@ pub struct Visit {
     pub target: Vec<u8>,
     pub http_version: String,
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub body: Vec<u8>,
     /// Custom logo, style sheet and script of block pages.
     pub assets: [String; 3],
     pub reply: Reply,
@@ -71,6 +72,13 @@ impl Visit {
     pub fn with(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// A POST of `body` to `target`.
+    pub fn posting(self, target: &str, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let visit =
+            Self { method: b"POST".to_vec(), target: target.into(), body: body.into(), ..self };
+        visit.with("Content-Type", content_type)
     }
 
     pub fn answered(self, status: u16, body: impl Into<Vec<u8>>) -> Self {
@@ -160,6 +168,7 @@ impl Visit {
             request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
             tls: Tls { protocol: b"TLSv1.3", cipher: b"", server_name: &self.host },
             hooks: &Hooks::NONE,
+            extracted: None,
         }
     }
 
@@ -177,7 +186,10 @@ impl Visit {
             Reply::Timeout => b"",
             Reply::Unreachable(cause) => cause.as_bytes(),
         };
-        let all = [&self.method[..], &self.host, &self.target].into_iter().chain(headers);
+        let version = self.http_version.as_bytes();
+        let own = [&self.method[..], &self.host, &self.target, version, &self.body];
+        let assets = self.assets.iter().map(String::as_bytes);
+        let all = own.into_iter().chain(assets).chain(headers);
         all.chain([reply]).collect::<Vec<_>>().join(&b'\n')
     }
 }
@@ -223,7 +235,9 @@ pub fn play(visit: &Visit, site: &Site) -> Played {
 /// must change nothing.
 pub fn play_with(visit: &Visit, site: &Site, worker: &mut Worker) -> Played {
     let headers = visit.lines();
-    let request = visit.request(&headers);
+    let request = Request { hooks: site.hooks, ..visit.request(&headers) };
+    let extracted = extract(&request, visit, site);
+    let request = Request { extracted: extracted.as_ref(), ..request };
     let mut noted = memory::Noting::default();
     let played = play_once(&request, visit, site, worker, &mut noted);
     if !noted.0.is_empty() {
@@ -236,8 +250,17 @@ pub fn play_with(visit: &Visit, site: &Site, worker: &mut Worker) -> Played {
 /// Plays a visit before a memory that gives `entry` for every token.
 pub fn play_misremembered(visit: &Visit, site: &Site, entry: &[u8]) {
     let headers = visit.lines();
-    let request = visit.request(&headers);
+    let request = Request { hooks: site.hooks, ..visit.request(&headers) };
+    let extracted = extract(&request, visit, site);
+    let request = Request { extracted: extracted.as_ref(), ..request };
     play_once(&request, visit, site, &mut Worker::default(), &mut memory::Always(entry));
+}
+
+/// What the site looks for in the request before it is judged.
+fn extract(request: &Request<'_>, visit: &Visit, site: &Site) -> Option<Extracted> {
+    let wanted = enforce::wanted(request, &site.policy)?;
+    let body = Some(visit.body.as_slice()).filter(|body| wanted.body && !body.is_empty());
+    Some(enforce::extract(request, &site.policy, &Given { body, ..Given::default() }))
 }
 
 fn play_once<'r>(
@@ -248,7 +271,6 @@ fn play_once<'r>(
     memory: &mut dyn TokenMemory<'r>,
 ) -> Played {
     let mut said = Said::default();
-    let request = &Request { hooks: site.hooks, ..*request };
     let (verdict, asked) = match enforce::begin(request, &site.policy, worker, memory, NOW) {
         Step::Inactive | Step::Filtered(_) | Step::Preflight | Step::PreflightHandler => {
             return Played::nothing();
@@ -270,6 +292,7 @@ fn play_once<'r>(
         }
     };
     check_decision(&verdict, asked, visit, &site.policy);
+    check_login(&verdict, &site.policy, &mut said);
     let activity = check_activity(&verdict, &site.policy, request.headers, &mut said);
     let answer = check_answer(&verdict, visit, site, &mut said);
     check_changes(&verdict, &site.policy, &mut said);
@@ -456,9 +479,28 @@ fn check_activity(
     activity
 }
 
+/// The report on a login, which is one wherever credentials were found and the visitor passed.
+fn check_login(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
+    let mut bytes = Vec::new();
+    let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
+    let is_written = verdict.additional_activity(policy, &response, NOW + RTT, &mut bytes);
+    assert_eq!(is_written, verdict.has_credentials() && verdict.action == Action::Pass);
+    if !is_written {
+        assert!(bytes.is_empty(), "something was written although nothing is sent");
+        return;
+    }
+    let details = said.json("additional_s2s", &bytes)["details"].take();
+    let is_hash = |value: &Value| {
+        let text = value.as_str().unwrap_or_default();
+        text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    assert!(details["pass"].is_null() || is_hash(&details["pass"]), "{details}");
+    assert!(details["ci_version"] == "multistep_sso" || is_hash(&details["user"]), "{details}");
+}
+
 /// What is changed about the request to the origin and about its response.
 fn check_changes(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
-    for (name, value) in verdict.origin_headers(policy) {
+    for (name, value) in verdict.origin_headers(policy, NOW) {
         assert!(policy.owned_headers().any(|owned| owned == name));
         assert!(!value.contains(char::is_control), "{value:?}");
         said.text("request header", value);

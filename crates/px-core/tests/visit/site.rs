@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 
+use px_core::agentic_trust::AgenticTrustOptions;
+use px_core::credentials::Endpoint;
 use px_core::enforce::{self, Outcome, PageAssets, Step, Worker};
+use px_core::graphql::GraphqlOptions;
 use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
-use px_core::policy::{FirstPartyOptions, Options, Policy, Secret, TokenVersion};
+use px_core::policy::{
+    CredentialsOptions, FirstPartyOptions, Options, Policy, Secret, TokenVersion,
+};
 use px_core::reason::ModuleMode;
 use px_core::request::{Header, Request, Tls};
 use px_core::routes::{RegexPattern, RoutePattern};
 use px_core::token_memory::NoMemory;
+use px_core::user_identifiers::UserIdentifierOptions;
 use serde_json::Value;
 
 use super::page;
@@ -52,7 +58,7 @@ impl Site {
     }
 
     /// One of each kind.
-    pub fn all() -> [Self; 5] {
+    pub fn all() -> [Self; 6] {
         let elsewhere = Self { hooks: &ELSEWHERE, ..Self::of(with_pages_elsewhere()) };
         [
             Self::plain(),
@@ -60,7 +66,44 @@ impl Site {
             Self::of(with_v2()),
             Self::of(monitored()),
             elsewhere,
+            Self::reading_bodies(),
         ]
+    }
+
+    /// Looks for everything that a request may say beside its token.
+    pub fn reading_bodies() -> Self {
+        let endpoint = |words: &[&str]| Endpoint::of_words(words).expect("an endpoint");
+        let regex = |text: &str| RegexPattern::parse(text).expect("a regular expression");
+        let by = ["user_field=user.name", "user_field=user", "pass_field=pass", "method=post"];
+        let login =
+            |path, protocol| endpoint(&[&by[..], &[path, protocol, "sent_through=body"]].concat());
+        Self::of(Options {
+            credentials: CredentialsOptions {
+                enabled: true,
+                endpoints: vec![
+                    login("path=/login", "protocol=both"),
+                    login("path=/v1", "protocol=v1"),
+                    endpoint(&[&by[..], &["path=/query", "sent_through=query-param"]].concat()),
+                ],
+                send_raw_username: true,
+                ..CredentialsOptions::default()
+            },
+            graphql: GraphqlOptions {
+                get_enabled: true,
+                sensitive_operation_types: vec!["mutation".to_owned()],
+                sensitive_operation_names: vec![regex("^Login")],
+                keywords: vec![regex("[a-c]+"), regex("/id|a.*b/i")],
+                ..GraphqlOptions::default()
+            },
+            user_identifiers: UserIdentifierOptions {
+                cookie_name: "auth".to_owned(),
+                cookie_user_id_field: "sub".to_owned(),
+                cookie_additional_fields: vec!["a.b".to_owned(), "list.0".to_owned()],
+                ..UserIdentifierOptions::default()
+            },
+            agentic_trust: AgenticTrustOptions { enabled: true, ..<_>::default() },
+            ..basic()
+        })
     }
 
     /// A site with these options.
@@ -125,6 +168,7 @@ fn friendly_page(
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
         hooks: &Hooks::NONE,
+        extracted: None,
     };
     let worker = &mut Worker::default();
     let Step::AskRisk(pending) = enforce::begin(&request, policy, worker, &mut NoMemory, 0) else {
