@@ -22,8 +22,8 @@ MODULE := target/release/libngx_http_px_module.so
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
 
-.PHONY: help deps build demo test unit vectors behaviour abi budget bench bench-micro lint deny \
-        fuzz install clean
+.PHONY: help deps build demo test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
+        fuzz fuzz-briefly install clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -58,7 +58,7 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
 
-test: lint unit behaviour abi budget deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -79,6 +79,11 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@t/symbols.sh target/debug/libngx_http_px_module.so
 	@t/abi_guard.sh
 
+memcheck: $(HEADERS) ## Behaviour tests about bodies and logins, with nginx under valgrind
+	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind
+	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
+	@t/memcheck.sh
+
 budget: ## Instructions the core spends on a request, against bench/budget.txt (UPDATE=1 writes it)
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind
 	@bench/budget $(if $(UPDATE),--update)
@@ -96,6 +101,12 @@ bench-micro: ## Micro-benchmarks of the core
 deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: skipped"; fi
+
+# Builds all targets and runs those of bodies and tokens, whose inputs are whatever a visitor sends. So
+# many inputs from one seed, and patience with a busy machine: a finding is not a matter of luck.
+fuzz-briefly: | deps
+	@PX_FUZZ_PATIENCE=5000 FUZZ_SEED=1 FUZZ_RUNS=5000 \
+	  fuzz/run 60 credentials_file graphql_body jwt login_body mcp_body
 
 fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
 	@fuzz/run $(or $(FUZZ_SECONDS),10)

@@ -3,10 +3,15 @@
 #[path = "../../crates/px-core/tests/visit/mod.rs"]
 pub mod visit;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// What any input may take. The usual one takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// What any input may take; the usual one takes microseconds. Where others use the machine too,
+/// `PX_FUZZ_PATIENCE` gives more, in milliseconds.
+static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+    let given = std::env::var("PX_FUZZ_PATIENCE").ok().and_then(|text| text.parse().ok());
+    Duration::from_millis(given.unwrap_or(100))
+});
 
 /// Runs `look`; slow work is a finding. A busy machine is not, so that slow work gets two more
 /// chances.
@@ -14,7 +19,7 @@ pub fn in_time(mut look: impl FnMut()) {
     let slow = || {
         let started = Instant::now();
         look();
-        started.elapsed() > PATIENCE
+        started.elapsed() > *PATIENCE
     };
     assert!(!std::iter::repeat_with(slow).take(3).all(|is_slow| is_slow), "slow three times over");
 }
@@ -25,4 +30,11 @@ pub fn first_line(text: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, b""),
     }
+}
+
+/// Whether a text holds a secret of the site: nothing that leaves may, so that nothing can be said about
+/// such an input. The fuzzer finds the secrets in comparisons.
+pub fn holds_secret(site: &visit::Site, text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    site.secrets.iter().any(|secret| text.contains(secret))
 }

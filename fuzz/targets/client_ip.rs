@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use px_core::client_ip::extract;
+use px_core::hooks::Hooks;
 use px_core::request::{Header, Request, Tls};
 use px_fuzz::in_time;
 
@@ -29,6 +30,8 @@ fuzz_target!(|text: &[u8]| {
             peer_ip: PEER,
             request_id: "",
             tls: Tls::default(),
+            hooks: &Hooks::NONE,
+            extracted: None,
         };
         let address = extract(&request, &NAMES.map(str::to_owned));
         assert!(address.parse::<IpAddr>().is_ok(), "{address:?}");

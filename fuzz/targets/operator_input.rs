@@ -53,7 +53,10 @@ fn try_route(route: &RoutePattern, path: &str) {
         RoutePattern::Exact(text) => path == *text,
         RoutePattern::Regex(pattern) => pattern.is_found_in(&path),
     };
-    assert_eq!(played.is_sensitive, expected || path == "/" || path.starts_with("/never/"));
+    let expected = expected || path == "/" || path.starts_with("/never/");
+    // What an origin may make of escapes and matrix parameters counts, too.
+    let has_readings = path.contains(['%', ';']);
+    assert!(played.is_sensitive == expected || (played.is_sensitive && has_readings));
 }
 
 /// Valid expressions work together, whole-path and host lists included.

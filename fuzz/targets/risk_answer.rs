@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use px_fuzz::visit::{Reply, Site, Visit, play};
 use px_fuzz::{first_line, in_time};
 
-static SITES: LazyLock<[Site; 4]> = LazyLock::new(Site::all);
+static SITES: LazyLock<[Site; 6]> = LazyLock::new(Site::all);
 
 fuzz_target!(|answer: &[u8]| {
     in_time(|| {

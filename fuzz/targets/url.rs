@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use px_core::hooks::Hooks;
 use px_core::request::{Request, Tls};
 use px_core::url::RequestUrl;
 use px_fuzz::{first_line, in_time};
@@ -12,7 +13,8 @@ use url::Url;
 fuzz_target!(|text: &[u8]| {
     in_time(|| {
         let Some((&kind, text)) = text.split_first() else { return };
-        let (host, target) = if kind == b'h' { first_line(text) } else { (&b"h.example"[..], text) };
+        let (host, target) =
+            if kind == b'h' { first_line(text) } else { (&b"h.example"[..], text) };
         let decodes = kind == b'd';
         let url = read(host, target, decodes);
         let path = url.path();
@@ -55,6 +57,8 @@ fn read<'r>(host: &'r [u8], target: &'r [u8], decodes: bool) -> RequestUrl<'r> {
         peer_ip: "203.0.113.77",
         request_id: "",
         tls: Tls::default(),
+        hooks: &Hooks::NONE,
+        extracted: None,
     };
     RequestUrl::new(&request, decodes)
 }

@@ -252,6 +252,7 @@ fn visit(cookie: &str, accept: &'static str) -> Request<'static> {
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
         hooks: &Hooks::NONE,
+        extracted: None,
     }
 }
 
