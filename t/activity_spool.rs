@@ -135,7 +135,8 @@ impl Site {
 
     fn conf_with_interval(&self, interval: &str, directives: &str) -> String {
         format!(
-            "{} px_batch_activities_timeout_ms {interval}; {directives}\nlocation / {{ {} }}",
+            "{} px_batch_activities_timeout_ms {interval}; {directives}
+             location = /px-status {{ px_status; }}\nlocation / {{ {} }}",
             protect_apart(&self.sandbox, &self.collector),
             self.origin.proxy_pass()
         )
@@ -189,6 +190,11 @@ fn an_outage_loses_nothing_and_keeps_the_order() {
     let nginx = site.nginx();
     site.visit(&nginx, 0..20);
     assert_eq!(site.collector.wait_for_activities(20, SOON).len(), 20);
+    // A collector that goes down between a batch and its answer gets the batch once more.
+    wait_until("an answer to every batch", || {
+        let status: Value = get(nginx.addr(), "/px-status", &[]).json();
+        status["activities"]["sent"] == 20
+    });
     assert!(site.spool.files().is_empty());
 
     site.collector.go_down();
