@@ -115,14 +115,12 @@ impl Site {
 
     /// The variables of the next request, which this sends.
     fn variables(&self, path: &str, headers: &[&str]) -> Value {
-        let file = self.nginx.dir().join("variables.log");
-        let read = || fs::read_to_string(&file).unwrap_or_default();
-        let before = read().lines().count();
+        let read = || self.nginx.log_lines("variables.log");
+        let before = read().len();
         get(self.nginx.addr(), path, headers);
-        support::wait_until("a line of variables", || read().lines().count() > before);
-        let text = read();
-        let line = text.lines().nth(before).expect("a new line");
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|err| panic!("{err}: {line}"));
+        support::wait_until("a line of variables", || read().len() > before);
+        let line = read().swap_remove(before);
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|err| panic!("{err}: {line}"));
         for (name, older) in VARIABLES {
             if let Some(older) = older {
                 assert_eq!(line[*older], line[*name], "{older}");

@@ -70,8 +70,15 @@ impl Nginx {
     }
 
     pub fn access_log(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.dir.join("access.log")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        self.log_lines("access.log")
+    }
+
+    /// The lines of a log in the directory: a line that is being written may be seen in part, and
+    /// does not count yet.
+    pub fn log_lines(&self, name: &str) -> Vec<String> {
+        let bytes = fs::read(self.dir.join(name)).unwrap_or_default();
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..end]).lines().map(str::to_owned).collect()
     }
 
     /// The access log once it has `count` lines; requests are logged just after they are answered.
