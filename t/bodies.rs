@@ -265,6 +265,39 @@ fn an_error_page_for_a_refused_body_is_shown() {
 }
 
 #[test]
+fn no_login_is_lost_while_workers_come_and_go() {
+    const VISITORS: usize = 4;
+    const LOGINS: usize = 60;
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let conf = format!(
+        "{} {LOGIN} client_body_buffer_size 1k; location / {{ {} }}",
+        protect(&sandbox),
+        origin.proxy_pass()
+    );
+    let nginx = Nginx::builder().workers(3).server(&conf).start();
+    let json = ["Content-Type: application/json", "Connection: close"];
+    std::thread::scope(|scope| {
+        for _ in 0..VISITORS {
+            scope.spawn(|| {
+                for number in 0..LOGINS {
+                    let body = json_of(number * 100);
+                    let response = request(nginx.addr(), "POST", "/login", &json, &body);
+                    assert_eq!(response.status, 200);
+                }
+            });
+        }
+        for _ in 0..3 {
+            let old = nginx.workers();
+            nginx.reload(|conf| conf);
+            nginx.wait_for_workers_to_end(&old);
+        }
+    });
+    let calls = sandbox.wait_for_risk_calls(VISITORS * LOGINS, SOON);
+    assert!(calls.iter().all(|call| call.json()["additional"]["ci_version"] == "v2"));
+    assert_eq!(origin.requests().len(), VISITORS * LOGINS);
+}
+
+#[test]
 fn a_body_that_lies_in_a_file_alone_is_read() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     let nginx = site(&sandbox, &origin, "client_body_in_file_only clean;");
