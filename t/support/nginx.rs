@@ -326,7 +326,10 @@ impl Builder {
             .spawn()
             .expect("nginx can be run");
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(addr).is_err() {
+        // nginx writes its pid when it listens. To connect is not enough: the socket that found the
+        // free port may live on for a moment in a process that another test is just starting.
+        let pid = dir.join("nginx.pid");
+        while !pid.exists() || TcpStream::connect(addr).is_err() {
             if let Ok(Some(status)) = child.try_wait() {
                 let stderr = child.stderr.take().map(BufReader::new);
                 let lines: Vec<String> =
