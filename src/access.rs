@@ -118,6 +118,9 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     let limit = policy.options().max_body_size;
     // SAFETY: live request and its view.
     if wanted.body && unsafe { request_body::is_readable(r, &view, limit) } {
+        // What shows an error page, should nginx refuse the body, may be an origin, too.
+        // SAFETY: live request.
+        unsafe { origin::strip(r, policy.owned_headers()) };
         // SAFETY: as above.
         unsafe { (*ctx).stage = Stage::ReadingBody };
         // SAFETY: as the caller's; nothing here refers to the context.

@@ -246,7 +246,11 @@ fn an_error_page_for_a_refused_body_is_shown() {
         location = /sorry { proxy_method GET; PASS }";
     let nginx = site(&sandbox, &origin, &page.replace("PASS", &origin.proxy_pass()));
     let body = json_of(2000);
-    let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
+    let headers = [
+        "Content-Type: application/json",
+        "Transfer-Encoding: chunked",
+        "px-compromised-credentials: 1",
+    ];
     let chunked = [format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
     for (status, body) in [(413, &*chunked), (400, b"zz\r\n")] {
         // All at once, and in two pieces, of which the second comes while the body is being read.
@@ -262,6 +266,8 @@ fn an_error_page_for_a_refused_body_is_shown() {
         }
     }
     assert!(sandbox.risk_calls().is_empty());
+    // What only the module may say is removed there, too.
+    assert!(origin.texts().iter().all(|text| !text.contains("compromised")));
 }
 
 #[test]
