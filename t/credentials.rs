@@ -325,6 +325,18 @@ fn compromised_logins_may_be_marked_in_the_query_and_by_the_status() {
 }
 
 #[test]
+fn an_empty_name_sends_no_header() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    compromised(&sandbox);
+    let nginx =
+        site(&sandbox, &origin, &format!("{LOGIN} px_compromised_credentials_header \"\";"));
+    assert_eq!(post(&nginx, "/login", FORM).status, 200);
+    let text = &origin.texts()[0];
+    assert!(!text.lines().any(|line| line.starts_with(':') || line.ends_with(": 1")), "{text}");
+    assert_eq!(two(&sandbox).1["details"]["credentials_compromised"], true);
+}
+
+#[test]
 fn the_origin_may_report_instead() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     compromised(&sandbox);

@@ -246,7 +246,8 @@ impl Verdict<'_> {
             let result = u8::from(self.action != Action::Pass);
             set(BLOCK_RESULT_HEADER, Some(format!("block-result={result}")));
         }
-        if self.credentials_compromised() == Some(true) {
+        let compromised = self.credentials_compromised() == Some(true);
+        if compromised && !options.credentials.compromised_header.is_empty() {
             set(&options.credentials.compromised_header, Some("1".to_owned()));
         }
         if let Some([activity, url]) = additional_s2s::headers(self, policy, now) {
