@@ -172,11 +172,11 @@ impl Output {
             (_, Rule::Hint) => {
                 let why =
                     if directive.is_empty() { note.into() } else { format!("{directive}: {note}") };
-                return self.comment("TODO", entry, &why);
+                return self.comment("by hand", entry, &why);
             }
             (Value::Code(_), _) => {
                 let why = format!("{directive}: the value is computed by code, write it by hand");
-                return self.comment("TODO", entry, &why);
+                return self.comment("by hand", entry, &why);
             }
             _ => {}
         }
@@ -185,7 +185,7 @@ impl Output {
             Ok(Written { lines, refused, remarks }) => {
                 for (value, why) in refused {
                     let left = Entry::new(&entry.name, value);
-                    self.comment("TODO", &left, &format!("{directive}: {why}"));
+                    self.comment("by hand", &left, &format!("{directive}: {why}"));
                 }
                 let mut notes: Vec<&str> = remarks.iter().map(String::as_str).collect();
                 notes.extend((!note.is_empty()).then_some(note));
@@ -197,7 +197,7 @@ impl Output {
                     self.comment("empty", entry, "nothing to write");
                 }
             }
-            Err(why) => self.comment("TODO", entry, &format!("{directive}: {why}")),
+            Err(why) => self.comment("by hand", entry, &format!("{directive}: {why}")),
         }
     }
 
@@ -318,7 +318,9 @@ impl Output {
         }
         for name in ["px_app_id", "px_auth_token", "px_cookie_secret"] {
             if !self.has(name) {
-                text.push_str(&format!("# TODO: {name} is required, and the input has no value\n"));
+                text.push_str(&format!(
+                    "# by hand: {name} is required, and the input has no value\n"
+                ));
             }
         }
         for (name, value, why) in self.defaults() {
