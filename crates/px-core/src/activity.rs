@@ -36,10 +36,7 @@ pub(crate) fn write(
                 });
             }
         });
-        activity.optional_text("pxhd", verdict.pxhd());
-        activity.text("socket_ip", &*report::socket_ip(facts, policy));
-        activity.number("timestamp", now);
-        activity.optional_text("vid", verdict.vid());
+        write_visitor(activity, verdict, policy, now);
         activity.object("details", |details| {
             report::write(details, facts, policy);
             if let Some(extracted) = facts.extracted() {
@@ -54,6 +51,19 @@ pub(crate) fn write(
         });
     });
     true
+}
+
+/// Who it was, and when, in all activities.
+pub(crate) fn write_visitor(
+    activity: &mut Object<'_>,
+    verdict: &Verdict<'_>,
+    policy: &Policy,
+    now: u64,
+) {
+    activity.optional_text("pxhd", verdict.pxhd());
+    activity.text("socket_ip", &*report::socket_ip(&verdict.facts, policy));
+    activity.number("timestamp", now);
+    activity.optional_text("vid", verdict.vid());
 }
 
 /// What the Risk API call, if there was one, left behind.

@@ -60,10 +60,7 @@ fn append(
         activity.word("type", "additional_s2s");
         activity.text("px_app_id", &policy.options().app_id);
         activity.joined_text("url", facts.url.normalised().parts());
-        activity.optional_text("pxhd", verdict.pxhd());
-        activity.text("socket_ip", &*report::socket_ip(facts, policy));
-        activity.number("timestamp", now);
-        activity.optional_text("vid", verdict.vid());
+        activity::write_visitor(activity, verdict, policy, now);
         activity.object("details", |details| {
             report::write(details, facts, policy);
             activity::write_call(details, verdict);
