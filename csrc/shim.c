@@ -57,6 +57,29 @@ px_request_want_no_body(ngx_http_request_t *r)
 }
 
 
+/* One more user of the request, who will finalize it. */
+void
+px_request_hold(ngx_http_request_t *r)
+{
+    r->main->count++;
+}
+
+
+ngx_uint_t
+px_request_is_chunked(ngx_http_request_t *r)
+{
+    return r->headers_in.chunked;
+}
+
+
+/* The client has not sent its body whole yet, and nginx passes it on as it comes. */
+ngx_uint_t
+px_request_is_reading_body(ngx_http_request_t *r)
+{
+    return r->reading_body;
+}
+
+
 ngx_uint_t
 px_connection_is_tls(ngx_connection_t *c)
 {

@@ -24,8 +24,8 @@ use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
 use crate::risk_backend::{self, Chosen};
 use crate::{
-    activities, block, clock, login, named_location, origin, request, request_body, risk_api,
-    side_request,
+    activities, block, clock, first_party, login, named_location, origin, request, request_body,
+    risk_api, side_request,
 };
 
 /// Statuses from here on make nginx look for an `error_page`.
@@ -72,6 +72,8 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
             // SAFETY: as the caller's.
             Stage::Answered => unsafe { judge(r, ctx) },
             Stage::FetchingPage => AGAIN,
+            // SAFETY: as the caller's; `known` is not used again.
+            Stage::FirstParty => unsafe { first_party::after_redirect(r) },
             // SAFETY: as the caller's.
             Stage::PageFetched => unsafe { block::show_page(r, ctx) },
         };
@@ -210,7 +212,12 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
             known.filter_reason = Some(reason);
             DECLINED
         }
-        Step::Preflight | Step::FirstParty(_) => DECLINED,
+        Step::Preflight => DECLINED,
+        Step::FirstParty(route) => {
+            known.is_first_party = true;
+            // SAFETY: as the caller's; `known` is not used again.
+            unsafe { first_party::serve(r, ctx, &view, &route) }
+        }
         Step::PreflightHandler => {
             let handler = own.and_then(|own| own.preflight_handler.as_ref());
             let location = handler.map(|handler| handler.location.as_str());

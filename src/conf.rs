@@ -19,6 +19,7 @@ use crate::advice;
 use crate::app_places;
 use crate::complex_value::ComplexValue;
 use crate::ffi;
+use crate::first_party_location::{CacheSetting, FirstPartyLocations};
 use crate::hooks::{Expressions, Handler, Target};
 use crate::log::{self, EMERG, Severity};
 use crate::login::LoginExpressions;
@@ -94,10 +95,24 @@ pub(crate) struct Enforcement {
     pub(crate) token_cache_setting: token_cache::Setting,
     /// Set at the end of configuration, unless switched off.
     pub(crate) token_cache: OnceCell<Rc<TokenCache>>,
+    /// `None` where nothing is ever proxied for browsers.
+    pub(crate) first_party_backends: Option<FirstPartyBackends>,
+    /// With the place of the configuration that wants it.
+    pub(crate) first_party_cache: Option<(CacheSetting, String)>,
+    /// Set at the end of configuration, where there are backends.
+    pub(crate) first_party: OnceCell<FirstPartyLocations>,
     /// Set at the end of configuration.
     pub(crate) risk_location: OnceCell<Rc<RiskLocation>>,
     /// Of calls to a chosen Risk API; set at the end of configuration where one may be chosen.
     pub(crate) chosen_risk_location: OnceCell<Rc<RiskLocation>>,
+}
+
+/// Where first-party requests go.
+#[derive(Clone, Debug)]
+pub(crate) struct FirstPartyBackends {
+    pub(crate) client: BaseUrl,
+    pub(crate) captcha: BaseUrl,
+    pub(crate) collector: BaseUrl,
 }
 
 /// Values of block answers that may hold variables.
@@ -413,6 +428,12 @@ impl LocConf {
             destination,
             token_cache_setting: values.token_cache.clone().unwrap_or_default(),
             token_cache: OnceCell::new(),
+            first_party_backends: match values.first_party_enabled {
+                Some(false) => None,
+                _ => values.first_party_backends()?,
+            },
+            first_party_cache: values.first_party_cache.clone().flatten().map(|own| (own, place)),
+            first_party: OnceCell::new(),
             risk_location: OnceCell::new(),
             chosen_risk_location: OnceCell::new(),
         });
@@ -457,7 +478,7 @@ impl LocConf {
 
 /// `https://sapi-<app id in lower case>.perimeterx.net` (risk-api.md § 2).
 pub(crate) fn default_backend_url(app_id: &str) -> Result<BaseUrl, String> {
-    BaseUrl::parse(&format!("https://sapi-{}.perimeterx.net", app_id.to_ascii_lowercase()))
+    BaseUrl::parse(&px_core::endpoints::default_backend(app_id))
 }
 
 fn tls_settings(
@@ -467,7 +488,11 @@ fn tls_settings(
 ) -> Result<TlsSettings, String> {
     let verify = values.ssl_verify.unwrap_or(true);
     let may_be_chosen = values.risk_backend.is_some();
-    let needed = verify && (backend.tls || may_be_chosen || collector.starts_with("https://"));
+    let scripts =
+        values.first_party_backends()?.filter(|_| values.first_party_enabled != Some(false));
+    let tls_for_browsers = scripts.is_some_and(|own| own.client.tls || own.captcha.tls);
+    let needed = verify
+        && (backend.tls || may_be_chosen || collector.starts_with("https://") || tls_for_browsers);
     let trusted_certificate = match &values.ssl_trusted_certificate {
         Some(file) => Some(file.clone()),
         None if needed => Some(

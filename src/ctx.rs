@@ -15,6 +15,7 @@ use px_core::request::Request;
 
 use crate::conf::Enforcement;
 use crate::ffi;
+use crate::first_party::FirstParty;
 use crate::login::Watch;
 use crate::page_request::PageRequest;
 use crate::risk_api::Call;
@@ -44,6 +45,10 @@ pub(crate) struct Ctx {
     pub(crate) token_lookup: Option<Lookup>,
     /// The operator's block page that is being fetched, or was.
     pub(crate) page: Option<Box<PageRequest>>,
+    /// It is to a first-party path.
+    pub(crate) is_first_party: bool,
+    /// The request is proxied for the browser.
+    pub(crate) first_party: Option<Box<FirstParty>>,
     /// What the answer of somebody else than the module is given.
     pub(crate) pinned: Option<Pinned>,
     pub(crate) response_headers_set: bool,
@@ -77,6 +82,8 @@ pub(crate) enum Stage {
     FetchingPage,
     /// It has come, or has not.
     PageFetched,
+    /// A first-party request that was let through to its content.
+    FirstParty,
     /// Nothing more to decide: passed, answered, filtered, or given up.
     Settled,
 }
@@ -116,6 +123,8 @@ impl Ctx {
                 filter_reason: None,
                 token_lookup: None,
                 page: None,
+                is_first_party: false,
+                first_party: None,
                 pinned: None,
                 response_headers_set: false,
                 reported: false,

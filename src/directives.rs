@@ -64,7 +64,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 191] = [
+pub(crate) static DIRECTIVES: [Directive; 199] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -177,6 +177,16 @@ pub(crate) static DIRECTIVES: [Directive; 191] = [
     row(c"px_backend_client_url", ONE, |v, a| once(&mut v.client_host, a.url()?)),
     row(c"px_captcha_script_host", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
     row(c"px_backend_captcha_url", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
+
+    // First party
+    row(c"px_first_party_enabled", ONE, |v, a| once(&mut v.first_party_enabled, a.flag()?)),
+    row(c"px_reverse_xhr_enabled", ONE, |v, a| once(&mut v.reverse_xhr_enabled, a.flag()?)),
+    row(c"px_custom_first_party_prefix", ONE, |v, a| once(&mut v.custom_first_party_prefix, a.first_party_prefix()?)),
+    row(c"px_custom_first_party_sensor_endpoint", ONE, |v, a| once(&mut v.custom_first_party_sensor_endpoint, a.first_party_endpoint()?)),
+    row(c"px_custom_first_party_xhr_endpoint", ONE, |v, a| once(&mut v.custom_first_party_xhr_endpoint, a.first_party_endpoint()?)),
+    row(c"px_custom_first_party_captcha_endpoint", ONE, |v, a| once(&mut v.custom_first_party_captcha_endpoint, a.first_party_endpoint()?)),
+    row(c"px_first_party_timeout_ms", ONE, |v, a| once(&mut v.first_party_timeout_ms, a.milliseconds(1, 60_000)?)),
+    row(c"px_first_party_cache", ONE_OR_TWO, |v, a| once(&mut v.first_party_cache, a.first_party_cache()?)),
 
     // Credential Intelligence
     row(c"px_enable_login_creds_extraction", ONE, |v, a| once(&mut v.enable_login_creds_extraction, a.flag()?)),

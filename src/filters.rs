@@ -11,7 +11,7 @@ use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
-use crate::{login, page_request, risk_api};
+use crate::{first_party, login, page_request, risk_api};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -38,6 +38,8 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
                 return true;
             }
             // SAFETY: as above.
+            unsafe { first_party::on_headers(r) };
+            // SAFETY: as above.
             unsafe { set_headers(r) };
             false
         },
@@ -55,38 +57,41 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 }
 
 unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
-    let caught = ffi::guard(
+    let to_send = ffi::guard(
         "the body filter",
-        || false,
+        || Some(chain),
         || {
             // SAFETY: nginx passes a live request.
             if unsafe { risk_api::is_subrequest(r) } {
                 // SAFETY: a subrequest of ours and the chain its filters are called with.
                 unsafe { risk_api::collect(r, chain) };
-                return true;
+                return None;
             }
             // SAFETY: as above.
             if unsafe { page_request::is_subrequest(r) } {
                 // SAFETY: as above.
                 unsafe { page_request::collect(r, chain) };
-                return true;
+                return None;
             }
             // SAFETY: as above.
-            if ptr::eq(r, unsafe { (*r).main }) {
-                // SAFETY: as above.
-                let ctx = unsafe { Ctx::find(r) };
-                // SAFETY: null or the context of this live request, borrowed for this block.
-                if let Some(ctx) = unsafe { ctx.as_mut() } {
-                    // SAFETY: the chain its filters are called with.
-                    unsafe { login::on_body(ctx, chain) };
-                }
+            if !ptr::eq(r, unsafe { (*r).main }) {
+                return Some(chain);
             }
-            false
+            // SAFETY: as above.
+            if let Some(default) = unsafe { first_party::body_in_place_of(r, chain) } {
+                return (!default.is_null()).then_some(default);
+            }
+            // SAFETY: as above.
+            let ctx = unsafe { Ctx::find(r) };
+            // SAFETY: null or the context of this live request, borrowed for this block.
+            if let Some(ctx) = unsafe { ctx.as_mut() } {
+                // SAFETY: the chain its filters are called with.
+                unsafe { login::on_body(ctx, chain) };
+            }
+            Some(chain)
         },
     );
-    if caught {
-        return OK;
-    }
+    let Some(chain) = to_send else { return OK };
     // SAFETY: written by `install` before any request.
     match unsafe { NEXT_BODY_FILTER } {
         // SAFETY: the filter that was at the top before ours.

@@ -24,6 +24,8 @@ mod ctx;
 mod directives;
 mod ffi;
 mod filters;
+mod first_party;
+mod first_party_location;
 mod hooks;
 mod log;
 mod login;
@@ -44,6 +46,7 @@ mod shared_zone;
 mod side_request;
 mod spool;
 mod status;
+mod synthetic_location;
 mod thread;
 mod token_cache;
 mod upstream;
@@ -151,6 +154,8 @@ unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             // SAFETY: as above.
             let rc = unsafe { risk_backend::register(cf) };
             // SAFETY: as above.
+            let rc = if rc == OK { unsafe { first_party::register(cf) } } else { rc };
+            // SAFETY: as above.
             if rc == OK { unsafe { variables::register(cf) } } else { rc }
         },
     )
@@ -177,6 +182,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             // SAFETY: as above.
             let rc = unsafe { risk_location::create_all(cf) };
+            if rc != OK {
+                return rc;
+            }
+            // SAFETY: as above.
+            let rc = unsafe { first_party_location::create_all(cf) };
             if rc != OK {
                 return rc;
             }

@@ -1,4 +1,4 @@
-//! The `upstream` blocks the module injects for the Risk API, and their balancer.
+//! The `upstream` blocks the module injects for HUMAN's backends, and their balancer.
 //!
 //! nginx's own machinery does the calls (keepalive, TLS, limits); only the choice of the address is
 //! ours, because nginx would resolve names once, at start, and refuse to start without DNS
@@ -18,12 +18,13 @@ use nginx_sys::{
     ngx_peer_connection_t, ngx_queue_t, ngx_str_t, ngx_uint_t,
 };
 use px_core::base_url::BaseUrl;
+use px_core::endpoints;
 
 use crate::backend::Backend;
 use crate::conf::{LocConf, TlsSettings, default_backend_url};
 use crate::ffi::{self, ERROR, OK};
 use crate::log::{self, EMERG};
-use crate::{builtin_conf, conf};
+use crate::{builtin_conf, conf, first_party};
 
 /// Idle connections kept per worker and upstream block.
 const KEEPALIVE: usize = 32;
@@ -139,12 +140,22 @@ unsafe fn inject_upstreams(cf: *mut ngx_conf_t) -> Result<(), String> {
         return Ok(());
     }
     let mut urls: Vec<BaseUrl> = Vec::new();
+    let parse = |url| BaseUrl::parse(url).ok();
     for level in &levels {
         let default = level.values.app_id.as_deref().map(default_backend_url).transpose()?;
-        for url in level.values.backend_url.iter().chain(&default) {
+        let of_risk_api = level.values.backend_url.iter().cloned().chain(default);
+        // What a level does not set it inherits: all that may be in effect somewhere are these and
+        // the defaults.
+        let client = level.values.client_host.iter().cloned().chain(parse(endpoints::CLIENT));
+        let captcha =
+            level.values.captcha_script_host.iter().cloned().chain(parse(endpoints::CAPTCHA));
+        let collector = level.values.app_id.as_deref().map(endpoints::default_collector);
+        let collector = collector.as_deref().map(BaseUrl::parse).transpose()?;
+        let collector = level.values.backend_collector_url.iter().cloned().chain(collector);
+        for url in of_risk_api.chain(client).chain(captcha).chain(collector) {
             let same = |u: &BaseUrl| (u.tls, &u.host, u.port) == (url.tls, &url.host, url.port);
             if !urls.iter().any(same) {
-                urls.push(url.clone());
+                urls.push(url);
             }
         }
     }
@@ -157,7 +168,7 @@ unsafe fn inject_upstreams(cf: *mut ngx_conf_t) -> Result<(), String> {
         let backend = Arc::new(Backend::new(&url.host, url.port));
         for _ in 0..if url.tls { variants } else { 1 } {
             let index = slots.len();
-            let name = format!("px-internal-risk-{index}");
+            let name = format!("px-internal-{index}");
             // The server is never used: it is there because nginx refuses a block without one.
             text.push_str(&format!(
                 "upstream {name} {{ px_internal_backend {index}; server 127.0.0.1:1; \
@@ -337,6 +348,8 @@ unsafe extern "C" fn init_peer(
         || {
             // SAFETY: set_internal_backend put the slot there; it lives as long as the configuration.
             let slot = unsafe { &*(*us).peer.data.cast::<Slot>() };
+            // SAFETY: the upstream module passes a live request.
+            unsafe { first_party::begin_waiting(r) };
             let addresses = slot.backend.addresses().unwrap_or_default();
             if addresses.is_empty() {
                 return ERROR;

@@ -5,15 +5,18 @@
 
 use px_core::base_url::BaseUrl;
 use px_core::credentials::{BodyRegex, Endpoint, LoginMethod, Protocol};
+use px_core::endpoints;
 use px_core::filter::Network;
 use px_core::graphql::GraphqlOptions;
 use px_core::metrics::Format;
-use px_core::policy::{CredentialsOptions, Options, Secret, TokenVersion};
+use px_core::policy::{CredentialsOptions, FirstPartyOptions, Options, Secret, TokenVersion};
 use px_core::reason::ModuleMode;
 use px_core::routes::{RegexPattern, RoutePattern};
 use px_core::user_identifiers::UserIdentifierOptions;
 
 use crate::complex_value::ComplexValue;
+use crate::conf::FirstPartyBackends;
+use crate::first_party_location::CacheSetting;
 use crate::hooks::{Condition, Expressions, Handler, Target};
 use crate::log::Severity;
 use crate::login::{EndpointExpressions, LoginExpressions};
@@ -141,6 +144,17 @@ values! {
     enable_pxde: bool,
     /// Accepted for the closed module's sake; without effect.
     variables_enabled: bool,
+
+    first_party_enabled: bool,
+    reverse_xhr_enabled: bool,
+    custom_first_party_prefix: String,
+    custom_first_party_sensor_endpoint: String,
+    custom_first_party_xhr_endpoint: String,
+    custom_first_party_captcha_endpoint: String,
+    /// Milliseconds.
+    first_party_timeout_ms: u64,
+    /// `Some(None)`: switched off.
+    first_party_cache: Option<CacheSetting>,
 
     cors_support_enabled: bool,
     cors_preflight_request_filter_enabled: bool,
@@ -291,6 +305,39 @@ impl Values {
         }
     }
 
+    /// First party as the core sees it.
+    fn first_party_options(&self) -> FirstPartyOptions {
+        let defaults = FirstPartyOptions::default();
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        FirstPartyOptions {
+            enabled: self.first_party_enabled.unwrap_or(defaults.enabled),
+            xhr_enabled: self.reverse_xhr_enabled.unwrap_or(defaults.xhr_enabled),
+            timeout_ms: self.first_party_timeout_ms.unwrap_or(defaults.timeout_ms),
+            prefix: text(&self.custom_first_party_prefix),
+            sensor_endpoint: text(&self.custom_first_party_sensor_endpoint),
+            xhr_endpoint: text(&self.custom_first_party_xhr_endpoint),
+            captcha_endpoint: text(&self.custom_first_party_captcha_endpoint),
+        }
+    }
+
+    /// Where first-party requests go; `None` where no application is known.
+    pub(crate) fn first_party_backends(&self) -> Result<Option<FirstPartyBackends>, String> {
+        let or = |url: &Option<BaseUrl>, default: &str| match url {
+            Some(url) => Ok(url.clone()),
+            None => BaseUrl::parse(default),
+        };
+        let collector = match (&self.backend_collector_url, &self.app_id) {
+            (Some(url), _) => url.clone(),
+            (None, Some(app_id)) => BaseUrl::parse(&endpoints::default_collector(app_id))?,
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(FirstPartyBackends {
+            client: or(&self.client_host, endpoints::CLIENT)?,
+            captcha: or(&self.captcha_script_host, endpoints::CAPTCHA)?,
+            collector,
+        }))
+    }
+
     /// Credential Intelligence as the core sees it.
     fn credentials_options(&self) -> CredentialsOptions {
         let of_file = self.login_creds_settings.iter().flatten();
@@ -392,6 +439,7 @@ impl Values {
             enabled: self.enabled.unwrap_or(false),
             cookie_secrets: self.secrets(),
             module_version: crate::MODULE_VERSION.to_owned(),
+            first_party: self.first_party_options(),
             credentials: self.credentials_options(),
             graphql: self.graphql_options(),
             user_identifiers: self.user_identifier_options(),

@@ -24,7 +24,7 @@ const fn of(name: &'static str, text: Text) -> Variable {
     Variable { name, text }
 }
 
-/// Name of the one variable that also knows of filtered requests.
+/// Name of the one variable that also knows of filtered and first-party requests.
 const VERDICT: &str = "px_verdict";
 const FILTER_REASON: &str = "px_filter_reason";
 const TOKEN_CACHE: &str = "px_token_cache";
@@ -170,6 +170,11 @@ unsafe extern "C" fn get(
                 }
                 (Some(verdict), _) => (variable.text)(verdict)?,
                 (None, Some(_)) if [VERDICT, ACTION].contains(&variable.name) => "filtered".into(),
+                (None, None)
+                    if ctx.is_first_party && [VERDICT, ACTION].contains(&variable.name) =>
+                {
+                    "first_party".into()
+                }
                 (None, Some(reason)) if variable.name == FILTER_REASON => reason.as_str().into(),
                 _ => return None,
             };

@@ -22,6 +22,7 @@ use ureq::tls::{PemItem, parse_pem};
 use super::Refusal;
 use crate::complex_value::ComplexValue;
 use crate::ffi::{self, OK};
+use crate::first_party_location::CacheSetting;
 use crate::hooks::{Condition, Handler, Target};
 use crate::log::{self, Severity, WARN};
 use crate::login::EndpointExpressions;
@@ -232,6 +233,50 @@ impl Args<'_> {
             (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
             _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
         }
+    }
+
+    /// A prefix of first-party paths, its leading slash optional; empty: none.
+    pub(super) fn first_party_prefix(&self) -> Result<String, Refusal> {
+        self.parse(|text| match text.trim_matches('/') {
+            "" if text.is_empty() => Ok(String::new()),
+            name => url_path(&format!("/{name}")),
+        })
+    }
+
+    /// A first-party path as requests are compared with it; empty: none.
+    pub(super) fn first_party_endpoint(&self) -> Result<String, Refusal> {
+        self.parse(|text| match text {
+            "" => Ok(String::new()),
+            _ => url_path(text.trim_end_matches('/')),
+        })
+    }
+
+    /// `off`, or the zone of a `proxy_cache_path` and for how long what says nothing is kept there.
+    pub(super) fn first_party_cache(&self) -> Result<Option<CacheSetting>, Refusal> {
+        let zone = self.text(0)?;
+        if zone == "off" && self.words.len() == 1 {
+            return Ok(None);
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if zone.is_empty() || !zone.bytes().all(is_plain) {
+            let reason = "it must be \"off\" or the name of a cache zone".to_owned();
+            return Err(Refusal::Value { value: zone, reason });
+        }
+        let valid = match self.words.get(1) {
+            None => 300,
+            Some(word) => {
+                let mut word = *word;
+                // SAFETY: a word of the directive.
+                let seconds = unsafe { ngx_parse_time(&raw mut word, 1) };
+                u64::try_from(seconds).ok().filter(|seconds| (1..=86_400).contains(seconds)).ok_or(
+                    Refusal::Value {
+                        value: self.text(1)?,
+                        reason: "it must be a time from 1s to 1d".to_owned(),
+                    },
+                )?
+            }
+        };
+        Ok(Some(CacheSetting { zone, valid }))
     }
 
     /// Nothing, `json` or `prometheus`: from now on the location answers with the counters.
@@ -684,6 +729,21 @@ pub(super) fn path(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("it must be a path such as \"/mcp\"".to_owned())
+    }
+}
+
+/// A path as browsers send it, which normalising leaves as it is.
+fn url_path(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@%/".contains(&byte);
+    let is_normal = |segment: &str| !matches!(segment, "" | "." | "..");
+    match text.strip_prefix('/') {
+        Some(rest) if rest.split('/').all(is_normal) && rest.bytes().all(is_plain) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+                .to_owned(),
+        ),
     }
 }
 

@@ -27,7 +27,7 @@ pub const SOON: Duration = Duration::from_secs(15);
 /// A browser's user agent.
 pub const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) TestBrowser/12.3";
 
-/// The six directives that protect a site with the sandbox as HUMAN, in blocking mode.
+/// The directives that protect a site with the sandbox as HUMAN, in blocking mode.
 pub fn protect(sandbox: &Sandbox) -> String {
     protect_as(sandbox.app(), &sandbox.url(), &sandbox.url())
 }
@@ -37,7 +37,7 @@ pub fn protect_apart(risk_api: &Sandbox, collector: &Sandbox) -> String {
     protect_as(risk_api.app(), &risk_api.url(), &collector.url())
 }
 
-/// The six directives for an app and two base URLs.
+/// The directives for an app and two base URLs.
 pub fn protect_as(app: &App, risk_api: &str, collector: &str) -> String {
     format!(
         "px_enabled on;\n\
@@ -46,7 +46,9 @@ pub fn protect_as(app: &App, risk_api: &str, collector: &str) -> String {
          px_cookie_secret {};\n\
          px_module_mode active_blocking;\n\
          px_backend_url {risk_api};\n\
-         px_backend_collector_url {collector};\n",
+         px_backend_collector_url {collector};\n\
+         px_client_host {collector};\n\
+         px_captcha_script_host {collector};\n",
         app.id, app.auth_token, app.secret,
     )
 }

@@ -151,14 +151,16 @@ struct CaptchaPage<'a> {
 
 impl<'a> CaptchaPage<'a> {
     fn new(verdict: &'a Verdict<'_>, policy: &'a Policy, assets: &PageAssets<'a>) -> Self {
-        let first_party_enabled = {
-            let options = &policy.options().first_party;
-            options.enabled && options.served
-        };
+        let first_party = &policy.options().first_party;
+        let first_party_enabled = first_party.enabled;
         let is_mobile = verdict.facts.is_mobile();
         let (paths, endpoints) = (policy.first_party(), policy.endpoints());
         let (js_client_src, host_url, captcha_script) = if first_party_enabled && !is_mobile {
-            (paths.sensor_script(), paths.collector(), paths.captcha_script())
+            let collector = match first_party.xhr_enabled {
+                true => paths.collector(),
+                false => &endpoints.collector,
+            };
+            (paths.sensor_script(), collector, paths.captcha_script())
         } else {
             (&*endpoints.sensor_script, &*endpoints.collector, &*endpoints.captcha_script)
         };

@@ -8,6 +8,21 @@ use crate::policy::{Options, PolicyError};
 /// Backup of the captcha script; fixed in every enforcer.
 const BACKUP_CAPTCHA_HOST: &str = "https://captcha.px-cloud.net";
 
+/// Where the sensor script comes from.
+pub const CLIENT: &str = "https://client.perimeterx.net";
+/// Where the captcha script comes from.
+pub const CAPTCHA: &str = "https://captcha.px-cdn.net";
+
+/// Risk API, telemetry and remote configuration of an application.
+pub fn default_backend(app_id: &str) -> String {
+    format!("https://sapi-{}.perimeterx.net", app_id.to_ascii_lowercase())
+}
+
+/// Activities of an application, and what its sensor sends.
+pub fn default_collector(app_id: &str) -> String {
+    format!("https://collector-{}.perimeterx.net", app_id.to_ascii_lowercase())
+}
+
 /// Absolute URLs, without trailing slash.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
@@ -26,24 +41,11 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     pub(crate) fn new(options: &Options) -> Result<Self, PolicyError> {
         let app_id = &options.app_id;
-        let in_host_names = app_id.to_ascii_lowercase();
-        let backend = base(
-            "backend_url",
-            &options.backend_url,
-            &format!("https://sapi-{in_host_names}.perimeterx.net"),
-        )?;
-        let collector = base(
-            "backend_collector_url",
-            &options.backend_collector_url,
-            &format!("https://collector-{in_host_names}.perimeterx.net"),
-        )?;
-        let client =
-            base("client_host", &options.backend_client_url, "https://client.perimeterx.net")?;
-        let captcha = base(
-            "captcha_script_host",
-            &options.backend_captcha_url,
-            "https://captcha.px-cdn.net",
-        )?;
+        let backend = base("backend_url", &options.backend_url, &default_backend(app_id))?;
+        let collector = &options.backend_collector_url;
+        let collector = base("backend_collector_url", collector, &default_collector(app_id))?;
+        let client = base("client_host", &options.backend_client_url, CLIENT)?;
+        let captcha = base("captcha_script_host", &options.backend_captcha_url, CAPTCHA)?;
         Ok(Self {
             risk: format!("{backend}/api/v3/risk"),
             activities: format!("{collector}/api/v1/collector/s2s"),

@@ -328,7 +328,6 @@ mod tests {
     #[test]
     fn phases_come_in_their_order() {
         let policy = policy(|options| {
-            options.first_party.served = true;
             options.enabled_routes = prefix("/on");
             options.cors_support_enabled = true;
             options.cors_preflight_request_filter_enabled = true;
@@ -566,7 +565,6 @@ mod tests {
                 options.ip_headers = vec!["x-forwarded-for".to_owned()];
                 options.cors_support_enabled = true;
                 options.enable_json_response = true;
-                options.first_party.served = true;
             }),
         ];
         let mut worker = Worker::default();

@@ -1,11 +1,16 @@
-//! First-party paths: which request they catch and where it leads upstream.
+//! First-party paths: which request they catch, where it leads upstream, with which headers, and what
+//! is answered where nothing is fetched.
 //!
-//! Source: first-party.md §§ 1 and 2 (paths), § 3 (default answers).
+//! Source: first-party.md §§ 1 and 2 (paths, headers), § 3 (default answers).
 
 use std::borrow::Cow;
 
+use crate::client_ip;
+use crate::cookies;
 use crate::enforce::Answer;
 use crate::policy::{Options, Policy};
+use crate::request::Request;
+use crate::token::is_uuid;
 use crate::url::RequestUrl;
 
 /// What first-party paths stand for.
@@ -35,7 +40,8 @@ const EMPTY_GIF: &[u8; 35] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x0
 impl Route<'_> {
     /// Absolute URL to fetch; `None` if the default answer is to be given.
     pub fn upstream_url(&self, policy: &Policy) -> Option<String> {
-        if !policy.options().first_party.enabled {
+        let options = &policy.options().first_party;
+        if !options.enabled || (self.resource == Resource::Xhr && !options.xhr_enabled) {
             return None;
         }
         let endpoints = policy.endpoints();
@@ -64,10 +70,80 @@ impl Route<'_> {
     }
 }
 
+/// Headers that end at this hop (RFC 9110 § 7.6.1), those that the caller sets for the next one, and
+/// those that only an enforcer may set. In lower case.
+const NOT_FORWARDED: [&str; 14] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    FORWARDED_FOR,
+    FIRST_PARTY,
+    TRUE_IP,
+    // A browser adds the site's password to every request for the site by itself. It is none of
+    // HUMAN's business.
+    "authorization",
+];
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FIRST_PARTY: &str = "x-px-first-party";
+const TRUE_IP: &str = "x-px-enforcer-true-ip";
+
+/// The headers of the request to the upstream, in the order of first-party.md § 2.1, without `Host`
+/// and those of the body's length, which belong to the caller's side.
+pub fn upstream_headers<'r>(
+    request: &Request<'r>,
+    policy: &Policy,
+) -> Vec<(Cow<'r, [u8]>, Cow<'r, [u8]>)> {
+    let options = policy.options();
+    let named_in_connection: Vec<&[u8]> = request
+        .header_values("connection")
+        .flat_map(|value| value.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_forwarded = |name: &[u8]| {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        !NOT_FORWARDED.into_iter().any(is)
+            && !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"))
+            && !named_in_connection.iter().any(|other| other.eq_ignore_ascii_case(name))
+            && !policy.is_sensitive_header(name)
+    };
+    let kept = request.headers.iter().filter(|header| is_forwarded(header.name));
+    let mut headers: Vec<(Cow<'r, [u8]>, Cow<'r, [u8]>)> =
+        kept.map(|header| (header.name.into(), header.value.into())).collect();
+
+    let client_ip = client_ip::extract(request, &options.ip_headers);
+    // What a sensitive header says is not passed on by appending to it.
+    let forwarded_for = request.header_values(FORWARDED_FOR).filter(|value| !value.is_empty());
+    let forwarded_for =
+        forwarded_for.filter(|_| !policy.is_sensitive_header(FORWARDED_FOR.as_bytes()));
+    let addresses: Vec<&[u8]> = forwarded_for.chain([client_ip.as_bytes()]).collect();
+    let mut set = |name: &'static str, value: Cow<'r, [u8]>| {
+        headers.push((name.as_bytes().into(), value));
+    };
+    set(FORWARDED_FOR, addresses.join(&b", "[..]).into());
+    set(FIRST_PARTY, b"1".into());
+    set(TRUE_IP, client_ip.as_bytes().into());
+    let vid = cookies::value_of(request, &options.custom_cookie_header, "_pxvid");
+    if let Some(vid) = vid.filter(|vid| is_uuid(vid)) {
+        let pair = [b"pxvid=", vid].concat();
+        let is_cookie = |(name, _): &&mut (Cow<'r, [u8]>, _)| name.eq_ignore_ascii_case(b"cookie");
+        match headers.iter_mut().find(is_cookie) {
+            Some((_, value)) => *value = [&**value, &pair].join(&b"; "[..]).into(),
+            None => headers.push((b"cookie".into(), pair.into())),
+        }
+    }
+    headers
+}
+
 /// The paths of one policy; of each resource the default first, the most specific last.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
-    served: bool,
     sensor: Vec<String>,
     xhr: Vec<String>,
     captcha: Vec<String>,
@@ -93,7 +169,6 @@ impl Paths {
         // A custom endpoint is the script itself, the other paths lead to its directory.
         let suffix = if first_party.captcha_endpoint.is_empty() { "/captcha.js" } else { "" };
         Self {
-            served: first_party.served,
             sensor: paths("/init.js", &first_party.sensor_endpoint),
             xhr: paths("/xhr", &first_party.xhr_endpoint),
             captcha_script: format!("{}{suffix}", most_specific(&captcha)),
@@ -101,11 +176,8 @@ impl Paths {
         }
     }
 
-    /// The first-party route of a request, if it is to one and they are served.
+    /// The first-party route of a request, if it is to one.
     pub(crate) fn route<'r>(&self, url: &RequestUrl<'r>) -> Option<Route<'r>> {
-        if !self.served {
-            return None;
-        }
         let path = url.path();
         let found = |resource, prefix: &String| (resource, prefix.len());
         let begins = |prefix: &&String| path.starts_with(prefix.as_str());
@@ -158,7 +230,6 @@ mod tests {
     fn every_path_of_a_resource_is_served_at_once() {
         let policy = policy(|options| {
             options.app_id = "PXAbcd1234".to_owned();
-            options.first_party.served = true;
             options.first_party.prefix = "fp/".to_owned();
             options.first_party.xhr_endpoint = "/my-xhr".to_owned();
         });
@@ -190,17 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_does_not_serve_them_has_no_first_party_paths() {
-        let policy = policy(|options| options.first_party.served = false);
-        assert_eq!(route_of(&policy, "/abcd1234/init.js"), None);
-    }
-
-    #[test]
     fn switched_off_the_paths_still_get_their_default_answers() {
-        let policy = policy(|options| {
-            options.first_party.served = true;
-            options.first_party.enabled = false;
-        });
+        let policy = policy(|options| options.first_party.enabled = false);
         for (target, content_type, length) in [
             ("/abcd1234/init.js", "application/javascript", 0),
             ("/abcd1234/captcha/captcha.js", "application/javascript", 0),
@@ -215,5 +277,69 @@ mod tests {
             assert_eq!((answer.status, answer.content_type), (200, content_type));
             assert_eq!(answer.body.len(), length);
         }
+    }
+
+    #[test]
+    fn without_reverse_xhr_only_the_scripts_are_fetched() {
+        let policy = policy(|options| options.first_party.xhr_enabled = false);
+        let found = |target| route_of(&policy, target).expect("a first-party path");
+        assert_eq!(found("/abcd1234/xhr/api/v2"), (Resource::Xhr, None));
+        assert!(found("/abcd1234/init.js").1.is_some());
+        assert!(found("/abcd1234/captcha/captcha.js").1.is_some());
+    }
+
+    /// `name: value` of each header for the upstream.
+    fn forwarded(policy: &Policy, list: &[(&str, &str)]) -> Vec<String> {
+        let headers = sample::headers(list);
+        let headers = upstream_headers(&sample::request(&headers), policy);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
+    }
+
+    const MARKS: [&str; 2] = ["x-px-first-party: 1", "x-px-enforcer-true-ip: 203.0.113.77"];
+
+    #[test]
+    fn what_ends_at_this_hop_is_secret_or_forged_is_not_forwarded() {
+        let list = [
+            ("Host", "shop.example.com"),
+            ("Accept", "*/*"),
+            ("Connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("Proxy-Authorization", "Basic x"),
+            ("TE", "trailers"),
+            ("Content-Length", "3"),
+            ("Authorization", "Basic x"),
+            ("Cookie", "a=1"),
+            ("X-PX-First-Party", "0"),
+            ("X-PX-Enforcer-True-IP", "192.0.2.1"),
+            ("If-None-Match", "\"x\""),
+        ];
+        let mut expected = vec![
+            "Accept: */*".to_owned(),
+            "If-None-Match: \"x\"".to_owned(),
+            "x-forwarded-for: 203.0.113.77".to_owned(),
+        ];
+        expected.extend(MARKS.map(str::to_owned));
+        assert_eq!(forwarded(&policy(|_| ()), &list), expected);
+    }
+
+    #[test]
+    fn addresses_and_a_valid_visitor_id_are_added() {
+        const VID: &str = "c0ffee00-1d2e-4f30-8a4b-5c6d7e8f9a0b";
+        let cookie = format!("a=1; _pxvid={VID}");
+        let list = [("X-Forwarded-For", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")];
+        let list = [list[0], list[1], ("cookie", &*cookie)];
+        let addresses = "x-forwarded-for: 10.0.0.1, 10.0.0.2, 203.0.113.77";
+        let received = forwarded(&policy(|_| ()), &list);
+        assert_eq!(received, [addresses, MARKS[0], MARKS[1], &format!("cookie: pxvid={VID}")]);
+
+        // Where cookies are not sensitive, the id joins them.
+        let open = policy(|options| options.sensitive_headers.clear());
+        let received = forwarded(&open, &list);
+        assert_eq!(received.first(), Some(&format!("cookie: {cookie}; pxvid={VID}")));
+        let received = forwarded(&policy(|_| ()), &[("cookie", "_pxvid=zzz")]);
+        assert!(!received.iter().any(|line| line.starts_with("cookie")), "{received:?}");
+        let closed = policy(|options| options.sensitive_headers = vec![FORWARDED_FOR.to_owned()]);
+        assert_eq!(forwarded(&closed, &list[..2])[0], "x-forwarded-for: 203.0.113.77");
     }
 }

@@ -30,7 +30,7 @@ pub mod credentials;
 pub mod crypto;
 pub mod custom_parameters;
 pub mod data_enrichment;
-mod endpoints;
+pub mod endpoints;
 pub mod enforce;
 mod extracted;
 mod facts;

@@ -135,6 +135,11 @@ impl Policy {
         &self.endpoints.telemetry
     }
 
+    /// Absolute URL of the sensor script (first-party.md § 2).
+    pub fn sensor_script_url(&self) -> &str {
+        &self.endpoints.sensor_script
+    }
+
     /// Names of the request headers that only the module may set for the origin. A client's own must
     /// be removed from every request, enforced or not (flow.md § 8).
     pub fn owned_headers(&self) -> impl Iterator<Item = &str> {

@@ -23,17 +23,31 @@ pub enum TokenVersion {
 }
 
 /// First-party configuration (first-party.md § 1).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FirstPartyOptions {
     /// `px_first_party_enabled`: block pages name first-party paths, and the paths are proxied.
     pub enabled: bool,
-    /// Whether the host serves first-party paths at all. Where it does not, no request is taken for
-    /// a first-party request, and block pages name third-party hosts.
-    pub served: bool,
+    /// `px_reverse_xhr_enabled`: the same for what the sensor sends to the collector.
+    pub xhr_enabled: bool,
+    pub timeout_ms: u64,
     pub prefix: String,
     pub sensor_endpoint: String,
     pub xhr_endpoint: String,
     pub captcha_endpoint: String,
+}
+
+impl Default for FirstPartyOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            xhr_enabled: true,
+            timeout_ms: 4000,
+            prefix: String::new(),
+            sensor_endpoint: String::new(),
+            xhr_endpoint: String::new(),
+            captcha_endpoint: String::new(),
+        }
+    }
 }
 
 /// Credential Intelligence (credential-intelligence.md).
@@ -272,7 +286,7 @@ impl Default for Options {
             add_block_result_header: false,
             cors_support_enabled: false,
             cors_preflight_request_filter_enabled: false,
-            first_party: FirstPartyOptions { enabled: true, ..FirstPartyOptions::default() },
+            first_party: FirstPartyOptions::default(),
             credentials: CredentialsOptions::default(),
             graphql: GraphqlOptions::default(),
             user_identifiers: UserIdentifierOptions::default(),

@@ -10,8 +10,7 @@ use super::scene::{Played, Scene};
 use super::tokens::OVERRIDDEN;
 
 pub fn run(case: &Value) -> Result<(), String> {
-    let mut options = options_from(&case["config"]);
-    options.first_party.served = false;
+    let options = options_from(&case["config"]);
     let scene = Scene::with_options(case, options)?;
     let reason = scene.play(&json!({"status": 200, "body": ""}), |played| match played {
         Played::Filtered(reason) => Ok(Some(reason.as_str())),

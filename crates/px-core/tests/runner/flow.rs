@@ -31,7 +31,7 @@ fn play(case: &Value) -> Result<Value, String> {
             "outgoing_calls_in_order": [],
             "origin_request_headers_set": [],
         })),
-        Played::FirstParty(route) => {
+        Played::FirstParty(route, _) => {
             let url = route.upstream_url(&scene.policy);
             let calls = url.map(|url| json!({"call": "first_party", "url": url}));
             Ok(json!({

@@ -8,6 +8,7 @@ mod credentials;
 mod custom_parameters;
 mod extracted;
 mod filters;
+mod first_party;
 mod flow;
 mod modes;
 mod options;
@@ -58,6 +59,7 @@ pub fn check_of(name: &str) -> Option<Check> {
         "cors" => cors::run,
         "custom-parameters" => custom_parameters::run,
         "filters" => filters::run,
+        "first-party" => first_party::run,
         "flow" => flow::run,
         "modes" => modes::run,
         "pii-anonymization" => reports::run_anonymization,

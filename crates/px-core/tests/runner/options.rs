@@ -221,7 +221,6 @@ pub fn options_from(config: &Value) -> Options {
         ),
         first_party: FirstPartyOptions {
             enabled: flag("px_first_party_enabled", true),
-            served: true,
             prefix: text("px_custom_first_party_prefix", ""),
             sensor_endpoint: text("px_custom_first_party_sensor_endpoint", ""),
             xhr_endpoint: text("px_custom_first_party_xhr_endpoint", ""),

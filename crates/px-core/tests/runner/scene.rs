@@ -27,13 +27,13 @@ pub struct Scene {
     handles_preflight: bool,
     request_parameters: Vec<(u8, Offered)>,
     response_parameters: Vec<(u8, Offered)>,
-    method: String,
+    pub method: String,
     scheme: String,
     host: String,
     target: String,
     http_version: String,
     request_id: String,
-    body: String,
+    pub body: String,
 }
 
 /// A value offered for a slot of the custom parameters.
@@ -46,7 +46,8 @@ enum Offered {
 pub enum Played<'s, 'r> {
     Inactive,
     Filtered(FilterReason),
-    FirstParty(first_party::Route<'r>),
+    /// With the headers for the upstream.
+    FirstParty(first_party::Route<'r>, Vec<(String, String)>),
     Preflight,
     PreflightHandler,
     Decided(Box<Decided<'s, 'r>>),
@@ -149,7 +150,12 @@ impl Scene {
         look(match step {
             Step::Inactive => Played::Inactive,
             Step::Filtered(reason) => Played::Filtered(reason),
-            Step::FirstParty(route) => Played::FirstParty(route),
+            Step::FirstParty(route) => {
+                let headers = first_party::upstream_headers(&request, &self.policy);
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let headers = headers.iter().map(|(name, value)| (text(name), text(value)));
+                Played::FirstParty(route, headers.collect())
+            }
             Step::Preflight => Played::Preflight,
             Step::PreflightHandler => Played::PreflightHandler,
             Step::Decided(verdict) => Played::Decided(Box::new(Decided {

@@ -237,7 +237,6 @@ fn with_everything() -> Options {
         cors_support_enabled: true,
         cors_preflight_request_filter_enabled: true,
         first_party: FirstPartyOptions {
-            served: true,
             prefix: "fp".to_owned(),
             xhr_endpoint: "/my-xhr".to_owned(),
             ..Options::default().first_party
@@ -272,7 +271,7 @@ fn with_v2() -> Options {
     Options {
         token_version: TokenVersion::V2,
         blocking_score: 60,
-        first_party: FirstPartyOptions { enabled: false, served: true, ..<_>::default() },
+        first_party: FirstPartyOptions { enabled: false, ..<_>::default() },
         enable_json_response: true,
         filter_strict: false,
         ..basic()
