@@ -10,7 +10,6 @@ use px_core::enforce::{
     self, Action, Extracted, Given, OriginResponse, Outcome, Pending, Step, Verdict,
 };
 use px_core::hooks::Hooks;
-use px_core::reason::PassReason;
 use px_core::request::Request;
 use px_core::token_memory::NoMemory;
 use uuid::Uuid;
@@ -304,8 +303,7 @@ unsafe fn conclude(
     let now = clock::now_ms();
     let verdict = enforce::resume(pending, outcome, &enforcement.policy, now);
     if was_made {
-        let failed =
-            verdict.s2s_error.is_some() || verdict.pass_reason == Some(PassReason::S2sTimeout);
+        let failed = verdict.s2s_error.is_some() || verdict.has_timed_out;
         // SAFETY: live request.
         let main = unsafe { MainConf::of_request(r) };
         // SAFETY: the context of this live request, borrowed for this statement.

@@ -64,7 +64,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 199] = [
+pub(crate) static DIRECTIVES: [Directive; 202] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -177,6 +177,11 @@ pub(crate) static DIRECTIVES: [Directive; 199] = [
     row(c"px_backend_client_url", ONE, |v, a| once(&mut v.client_host, a.url()?)),
     row(c"px_captcha_script_host", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
     row(c"px_backend_captcha_url", ONE, |v, a| once(&mut v.captcha_script_host, a.url()?)),
+
+    // Hype sale
+    row(c"px_hype_sale", MANY, |v, a| any(&mut v.hype_sale, a.condition()?)),
+    row(c"px_hypesale_host", ONE, |v, a| once(&mut v.hypesale_host, a.url()?)),
+    row(c"px_hype_sale_fail_open", ONE, |v, a| once(&mut v.hype_sale_fail_open, a.flag()?)),
 
     // First party
     row(c"px_first_party_enabled", ONE, |v, a| once(&mut v.first_party_enabled, a.flag()?)),

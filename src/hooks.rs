@@ -67,6 +67,7 @@ pub(crate) struct Expressions {
     pub(crate) is_monitored: Option<Condition>,
     pub(crate) is_sensitive: Option<Condition>,
     pub(crate) is_graphql_route: Option<Condition>,
+    pub(crate) is_hype_sale: Option<Condition>,
     pub(crate) is_blocked: Option<Condition>,
     pub(crate) preflight_handler: Option<Handler>,
     pub(crate) client_ip: Option<ComplexValue>,
@@ -89,6 +90,7 @@ impl Expressions {
             && self.is_monitored.is_none()
             && self.is_sensitive.is_none()
             && self.is_graphql_route.is_none()
+            && self.is_hype_sale.is_none()
             && self.is_blocked.is_none()
             && self.preflight_handler.is_none()
             && self.client_ip.is_none()
@@ -185,6 +187,7 @@ impl Expressions {
         keep(Hooks {
             is_monitored: holds(&self.is_monitored),
             is_sensitive: holds(&self.is_sensitive),
+            is_hype_sale: self.is_hype_sale.as_ref().map(|_| holds(&self.is_hype_sale)),
             is_blocked: holds(&self.is_blocked),
             custom_block_url: match &self.custom_block_url {
                 Some(Target::Value(value)) => text(value),

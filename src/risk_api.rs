@@ -14,7 +14,7 @@ use nginx_sys::{
     ngx_http_run_posted_requests, ngx_http_subrequest, ngx_http_update_location_config,
     ngx_http_variable_value_t, ngx_int_t, ngx_list_init, ngx_log_t, ngx_table_elt_t, ngx_uint_t,
 };
-use px_core::enforce::{Outcome, Pending, Verdict};
+use px_core::enforce::{Action, Outcome, Pending, Verdict};
 
 use crate::clock;
 use crate::conf::MainConf;
@@ -607,7 +607,11 @@ pub(crate) unsafe fn report_failure(
         0 => String::new(),
         n => format!("; {n} such lines were held back"),
     };
-    let text = format!("px: Risk API call failed, the visitor passes: {what}{more}");
+    let done = match verdict.action {
+        Action::Pass | Action::SimulatedBlock => "the visitor passes",
+        Action::Block => "the visitor gets the challenge of the hype sale",
+    };
+    let text = format!("px: Risk API call failed, {done}: {what}{more}");
     // SAFETY: live request.
     unsafe { log::request_line(r, ERR, &text) };
 }

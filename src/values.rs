@@ -145,6 +145,10 @@ values! {
     /// Accepted for the closed module's sake; without effect.
     variables_enabled: bool,
 
+    hype_sale: Condition,
+    hypesale_host: BaseUrl,
+    hype_sale_fail_open: bool,
+
     first_party_enabled: bool,
     reverse_xhr_enabled: bool,
     custom_first_party_prefix: String,
@@ -282,6 +286,7 @@ impl Values {
             is_monitored: self.custom_is_monitored_request.clone(),
             is_sensitive: self.custom_is_sensitive_request.clone(),
             is_graphql_route: self.custom_is_graphql_route.clone(),
+            is_hype_sale: self.hype_sale.clone(),
             is_blocked: self.pre_enforce_handler.clone(),
             preflight_handler: preflight_handler
                 .filter(|handler| !handler.location.is_empty())
@@ -465,7 +470,7 @@ impl Values {
             score_header_enabled score_header_name upstream_score_header_name
             identifier_header_name add_block_result_header
             cors_support_enabled cors_preflight_request_filter_enabled
-            telemetry_header max_body_size
+            telemetry_header max_body_size hype_sale_fail_open
         }
         if let Some(enabled) = self.agentic_trust_enabled {
             options.agentic_trust.enabled = enabled;
@@ -490,6 +495,9 @@ impl Values {
         }
         if let Some(url) = &self.captcha_script_host {
             options.backend_captcha_url = url.to_string();
+        }
+        if let Some(url) = &self.hypesale_host {
+            options.hype_sale_host = url.to_string();
         }
         if let Some(url) = &self.backend_url {
             options.backend_url = url.to_string();

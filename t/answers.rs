@@ -115,18 +115,12 @@ fn the_captcha_page_holds_all_that_the_captcha_needs() {
             ("window._pxVid", json!(VID)),
             ("window._pxUuid", json!(UUID)),
             ("window._pxAppId", json!(app)),
-            ("window._pxHostUrl", json!(sandbox.url())),
+            ("window._pxHostUrl", json!("/sandbox1/xhr")),
             ("window._pxCustomLogo", json!("")),
-            (
-                "window._pxJsClientSrc",
-                json!(format!("https://client.perimeterx.net/{app}/main.min.js")),
-            ),
+            ("window._pxJsClientSrc", json!("/sandbox1/init.js")),
             ("window._pxMobile", json!(false)),
-            ("window._pxFirstPartyEnabled", json!(false)),
-            (
-                "blockScript",
-                json!(format!("https://captcha.px-cdn.net/{app}/captcha.js{parameters}")),
-            ),
+            ("window._pxFirstPartyEnabled", json!(true)),
+            ("blockScript", json!(format!("/sandbox1/captcha/captcha.js{parameters}"))),
             (
                 "altBlockScript",
                 json!(format!("https://captcha.px-cloud.net/{app}/captcha.js{parameters}")),
@@ -145,10 +139,12 @@ fn the_captcha_page_holds_all_that_the_captcha_needs() {
 fn hosts_of_the_scripts_can_be_chosen() {
     let (sandbox, nginx) = blocked_with(
         "c",
-        "px_client_host https://client.px-cloud.net/; px_captcha_script_host //captcha.example.net;",
+        "px_first_party_enabled off; location /chosen { px_client_host https://client.px-cloud.net/; \
+         px_captcha_script_host //captcha.example.net; }",
     );
     let app = &sandbox.app().id;
-    let page = get(nginx.addr(), "/", &[]).text();
+    let page = get(nginx.addr(), "/chosen", &[]).text();
+    assert_eq!(js_value(&page, "window._pxHostUrl"), sandbox.url());
     assert_eq!(
         js_value(&page, "window._pxJsClientSrc"),
         format!("https://client.px-cloud.net/{app}/main.min.js")
@@ -251,13 +247,13 @@ fn scripts_that_accept_json_get_json_where_that_is_on() {
             format!("?a=c&u={UUID}&v=&m=0&b={}&h=R0VU", base64("http://site.test/a?b"));
         let expected = json!({
             "appId": app,
-            "jsClientSrc": format!("https://client.perimeterx.net/{app}/main.min.js"),
+            "jsClientSrc": "/sandbox1/init.js",
             "customLogo": "/logo.png",
-            "firstPartyEnabled": false,
+            "firstPartyEnabled": true,
             "vid": "",
             "uuid": UUID,
-            "hostUrl": sandbox.url(),
-            "blockScript": format!("https://captcha.px-cdn.net/{app}/captcha.js{parameters}"),
+            "hostUrl": "/sandbox1/xhr",
+            "blockScript": format!("/sandbox1/captcha/captcha.js{parameters}"),
             "altBlockScript": format!("https://captcha.px-cloud.net/{app}/captcha.js{parameters}"),
         });
         assert_eq!(body, expected);

@@ -4,6 +4,7 @@
 //! Source: block-response.md §§ 1 to 6 and 10, DECISIONS 11 and 12.
 
 pub(crate) mod custom_page;
+mod hype_sale;
 mod template;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use crate::cors;
 use crate::enforce::{Answer, PageAssets, Verdict};
 use crate::json;
 use crate::policy::Policy;
+use crate::reason::BlockReason;
 use crate::request::Request;
 use template::{fill, html, js_string};
 
@@ -27,6 +29,8 @@ const RATE_LIMIT: &str = include_str!("block_page/rate_limit.html");
 /// Kinds of answers to blocked requests (§ 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
+    /// The challenge of a hype sale, JSON for browsers and mobile SDKs.
+    HypeSale,
     RateLimit,
     HardBlock,
     /// JSON for a mobile SDK.
@@ -49,6 +53,7 @@ impl BlockKind {
         let options = policy.options();
         let action = &*verdict.block_action;
         match action {
+            _ if verdict.block_reason == Some(BlockReason::HscRoute) => Self::HypeSale,
             "r" => Self::RateLimit,
             "b" if verdict.facts.is_mobile() => Self::HardBlock,
             _ if verdict.facts.is_mobile() => Self::Mobile,
@@ -78,6 +83,7 @@ pub(crate) fn answer(verdict: &Verdict<'_>, policy: &Policy, assets: &PageAssets
     let page = || CaptchaPage::new(verdict, policy, assets);
     let mut headers = Vec::with_capacity(6);
     let (status, content_type, body) = match kind {
+        BlockKind::HypeSale => (403, JSON, hype_sale::body(verdict, policy)),
         BlockKind::RateLimit => (429, HTML, RATE_LIMIT.into()),
         BlockKind::HardBlock => (403, HTML, hard_block_page(verdict, assets).into()),
         BlockKind::Mobile => (403, JSON, mobile_json(verdict, policy, assets)),
@@ -103,7 +109,12 @@ pub(crate) fn headers_of(
     assets: &PageAssets<'_>,
 ) -> Vec<(Cow<'static, str>, String)> {
     let mut headers = Vec::with_capacity(6);
-    headers.push(("Cache-Control".into(), "no-store, no-cache, must-revalidate".to_owned()));
+    if verdict.block_reason == Some(BlockReason::HscRoute) {
+        headers.push(("X-PX-Is-Hypesale".into(), "true".to_owned()));
+        headers.push(("Cache-Control".into(), "no-cache, no-store".to_owned()));
+    } else {
+        headers.push(("Cache-Control".into(), "no-store, no-cache, must-revalidate".to_owned()));
+    }
     if !verdict.facts.is_mobile()
         && let Some(cookie) = verdict.new_pxhd_cookie(policy)
     {
@@ -155,19 +166,19 @@ impl<'a> CaptchaPage<'a> {
         let first_party_enabled = first_party.enabled;
         let is_mobile = verdict.facts.is_mobile();
         let (paths, endpoints) = (policy.first_party(), policy.endpoints());
-        let (js_client_src, host_url, captcha_script) = if first_party_enabled && !is_mobile {
+        let (host_url, captcha_script) = if first_party_enabled && !is_mobile {
             let collector = match first_party.xhr_enabled {
                 true => paths.collector(),
                 false => &endpoints.collector,
             };
-            (paths.sensor_script(), collector, paths.captcha_script())
+            (collector, paths.captcha_script())
         } else {
-            (&*endpoints.sensor_script, &*endpoints.collector, &*endpoints.captcha_script)
+            (&*endpoints.collector, &*endpoints.captcha_script)
         };
         let parameters = script_parameters(verdict);
         Self {
             app_id: &policy.options().app_id,
-            js_client_src,
+            js_client_src: sensor_script(verdict, policy),
             custom_logo: assets.custom_logo,
             first_party_enabled,
             vid: verdict.vid().unwrap_or_default(),
@@ -247,6 +258,14 @@ fn mobile_json(verdict: &Verdict<'_>, policy: &Policy, assets: &PageAssets<'_>) 
     let mut body = Vec::with_capacity(8192);
     json::write(&block, &mut body);
     body
+}
+
+/// URL of the sensor for a page: by first party, except for mobile SDKs.
+fn sensor_script<'a>(verdict: &Verdict<'_>, policy: &'a Policy) -> &'a str {
+    match policy.options().first_party.enabled && !verdict.facts.is_mobile() {
+        true => policy.first_party().sensor_script(),
+        false => &policy.endpoints().sensor_script,
+    }
 }
 
 /// The action's name for mobile SDKs; what nobody knows is a captcha.
@@ -379,8 +398,8 @@ mod tests {
             "<meta name=\"description\" content=\"px-captcha\">",
             "window._pxUuid = \"the-uuid\";",
             "window._pxMobile = false;",
-            "window._pxFirstPartyEnabled = false;",
-            "window._pxHostUrl = \"https://collector-pxabcd1234.perimeterx.net\";",
+            "window._pxFirstPartyEnabled = true;",
+            "window._pxHostUrl = \"/abcd1234/xhr\";",
             "\"role\", \"alert\"",
             "prefers-color-scheme",
         ] {

@@ -36,6 +36,8 @@ pub(crate) struct Endpoints {
     pub(crate) sensor_script: String,
     pub(crate) captcha_script: String,
     pub(crate) backup_captcha_script: String,
+    pub(crate) hype_sale: String,
+    pub(crate) hype_sale_script: String,
 }
 
 impl Endpoints {
@@ -46,7 +48,10 @@ impl Endpoints {
         let collector = base("backend_collector_url", collector, &default_collector(app_id))?;
         let client = base("client_host", &options.backend_client_url, CLIENT)?;
         let captcha = base("captcha_script_host", &options.backend_captcha_url, CAPTCHA)?;
+        let hype_sale = base("hypesale_host", &options.hype_sale_host, CAPTCHA)?;
         Ok(Self {
+            hype_sale_script: format!("{hype_sale}/{app_id}/checkpoint.js"),
+            hype_sale,
             risk: format!("{backend}/api/v3/risk"),
             activities: format!("{collector}/api/v1/collector/s2s"),
             telemetry: format!("{backend}/api/v2/risk/telemetry"),

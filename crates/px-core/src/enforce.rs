@@ -159,7 +159,7 @@ pub fn begin<'r>(
         TokenDecision::AskRisk(call_reason) => {
             if !options.enable_server_calls {
                 let error = S2sError::not_sent("px_enable_server_calls is off");
-                return Step::Decided(Verdict::without_call(facts).failed(error));
+                return Step::Decided(Verdict::without_call(facts).failed(error, policy));
             }
             let body = risk::body(&facts, &call_reason, policy, now);
             Step::AskRisk(Box::new(Pending { facts, call_reason, asked: now, body }))
@@ -260,10 +260,12 @@ pub fn resume<'r>(
             let answer = risk::read_answer(status, body, policy.options().token_version);
             asked_for(facts).decided_by(answer, now.saturating_sub(asked), policy)
         }
-        Outcome::Timeout => asked_for(facts).timed_out(),
-        Outcome::Unreachable { cause } => asked_for(facts).failed(S2sError::unreachable(cause)),
+        Outcome::Timeout => asked_for(facts).timed_out(policy),
+        Outcome::Unreachable { cause } => {
+            asked_for(facts).failed(S2sError::unreachable(cause), policy)
+        }
         Outcome::NotMade { cause } => {
-            Verdict::without_call(facts).failed(S2sError::not_sent(cause))
+            Verdict::without_call(facts).failed(S2sError::not_sent(cause), policy)
         }
     }
 }

@@ -36,7 +36,17 @@ impl<'r> Facts<'r> {
         if self.request.hooks.is_blocked {
             return Block(BlockReason::PreEnforceHandler);
         }
+        if self.is_hype_sale() && !self.is_challenge_approved() {
+            return Block(BlockReason::HscRoute);
+        }
         match &self.visitor.token {
+            TokenState::Successful(token)
+                if self.is_hype_sale()
+                    && (token.is_expired(self.started)
+                        || !token.is_high_score(policy.options().blocking_score)) =>
+            {
+                AskRisk(CallReason::HscRoute)
+            }
             TokenState::None if !self.is_mobile() && self.visitor.pxhd.is_some() => {
                 AskRisk(CallReason::NoCookieWithVid)
             }
@@ -62,6 +72,16 @@ impl<'r> Facts<'r> {
     /// Whether the request comes from a mobile SDK (risk-token.md § 3).
     pub(crate) fn is_mobile(&self) -> bool {
         self.visitor.origin == CookieOrigin::Header
+    }
+
+    /// Whether the operator marked the request (hype-sale.md).
+    pub(crate) fn is_hype_sale(&self) -> bool {
+        self.request.hooks.is_hype_sale == Some(true)
+    }
+
+    /// Whether the token says that the hype sale challenge was passed; its age does not matter.
+    pub(crate) fn is_challenge_approved(&self) -> bool {
+        matches!(&self.visitor.token, TokenState::Successful(token) if token.cpa)
     }
 
     pub(crate) fn extracted(&self) -> Option<&'r Extracted> {

@@ -18,6 +18,8 @@ pub struct Hooks<'r> {
     pub is_sensitive: bool,
     /// `px_custom_is_graphql_route`.
     pub is_graphql_route: bool,
+    /// `px_hype_sale`; `None` where it is not configured.
+    pub is_hype_sale: Option<bool>,
     /// `px_pre_enforce_handler`: block without asking anybody.
     pub is_blocked: bool,
     /// `px_cors_custom_preflight_handler` is set and wants this request, if it is a preflight.
@@ -60,6 +62,7 @@ impl Hooks<'static> {
         is_monitored: false,
         is_sensitive: false,
         is_graphql_route: false,
+        is_hype_sale: None,
         is_blocked: false,
         handles_preflight: false,
         client_ip: "",

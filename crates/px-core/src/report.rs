@@ -52,6 +52,12 @@ pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy)
     report.text_if_any("tls_server", request.tls.server_name);
     report.optional_text("cross_tab_session", visitor.cross_tab_session.as_deref());
     custom_parameters::write_of_request(report, request, policy.options());
+    if let Some(is_hype_sale) = request.hooks.is_hype_sale {
+        report.flag("is_hype_sale", is_hype_sale);
+        if is_hype_sale {
+            report.flag("cpa", facts.is_challenge_approved());
+        }
+    }
 }
 
 /// The client's address as it is reported (flow.md § 3).

@@ -93,7 +93,13 @@ pub(crate) struct Copied {
     pub(crate) data_enrichment: Option<Value>,
     pub(crate) additional_risk_info: Option<String>,
     pub(crate) telemetry_requested: bool,
+    /// The challenge of a hype sale is to be shown again (hype-sale.md).
+    pub(crate) wants_hype_sale_challenge: bool,
 }
+
+/// Decision code of the Risk API for a hype sale that is not to be entered yet.
+const HYPE_SALE_DRC: f64 = 7190.0;
+const HYPE_SALE_ACTION: &str = "cp";
 
 /// Reads an HTTP answer of any kind.
 pub(crate) fn read_answer(status: u16, body: &[u8], version: TokenVersion) -> RiskAnswer {
@@ -147,6 +153,9 @@ impl Copied {
                 .map(|result| Score(if result.as_str() == Some("1") { 100.0 } else { 0.0 })),
             TokenVersion::V3 | TokenVersion::V3OrV1 => fields.get("score").and_then(score),
         };
+        let wants_hype_sale_challenge = fields.get("drc").and_then(Value::as_f64)
+            == Some(HYPE_SALE_DRC)
+            || fields.get("action").and_then(Value::as_str) == Some(HYPE_SALE_ACTION);
         Self {
             score,
             action: text(fields, "action"),
@@ -156,6 +165,7 @@ impl Copied {
             data_enrichment: fields.remove("data_enrichment").filter(is_truthy),
             additional_risk_info: text(fields, "additional_risk_info"),
             telemetry_requested: fields.get("telemetry_requested").is_some_and(is_truthy),
+            wants_hype_sale_challenge,
         }
     }
 }

@@ -142,6 +142,7 @@ fn active_config(policy: &Policy) -> Map<String, Value> {
         ("px_backend_collector_url", &endpoints.collector),
         ("px_backend_client_url", &endpoints.client),
         ("px_backend_captcha_url", &endpoints.captcha),
+        ("px_hypesale_host", &endpoints.hype_sale),
     ] {
         active.insert(name.to_owned(), Value::from(url.as_str()));
     }
@@ -224,6 +225,8 @@ fn config(options: &Options) -> Map<String, Value> {
         agentic_trust,
         max_body_size,
         send_async_activities,
+        hype_sale_host,
+        hype_sale_fail_open,
         telemetry_header,
         module_version: _,
     } = options;
@@ -327,6 +330,8 @@ fn config(options: &Options) -> Map<String, Value> {
         ("px_agentic_trust_mcp_endpoint_path", json!(agentic_trust.mcp_endpoint_path)),
         ("px_max_body_size", json!(max_body_size)),
         ("px_send_async_activities_enabled", json!(send_async_activities)),
+        ("px_hypesale_host", json!(hype_sale_host)),
+        ("px_hype_sale_fail_open", json!(hype_sale_fail_open)),
         ("px_telemetry_header", json!(telemetry_header)),
     ]
     .into_iter()

@@ -51,6 +51,8 @@ pub struct Verdict<'r> {
     /// Set if the Risk API was asked.
     pub call_reason: Option<CallReason<'r>>,
     pub s2s_error: Option<S2sError>,
+    /// The Risk API did not answer in time.
+    pub has_timed_out: bool,
     /// Of the token, then of the Risk API, even where its answer was judged invalid.
     pub score: Option<Score>,
     /// Letter as received (`c`, `b`, `r`, `j`, or unknown text).
@@ -75,6 +77,8 @@ pub(crate) struct RiskCall {
     pxhd_domain: Option<String>,
 }
 
+/// The action of a block by the hype sale challenge (flow.md § 6).
+const HYPE_SALE_BLOCK_ACTION: &str = "hsc";
 /// The action where nobody named one (flow.md § 3).
 const DEFAULT_BLOCK_ACTION: &str = "c";
 
@@ -128,8 +132,12 @@ impl<'r> Verdict<'r> {
             call.pxhd_domain = copied.pxhd_domain;
         }
         let threshold = f64::from(policy.options().blocking_score);
+        let wants_challenge = copied.wants_hype_sale_challenge;
+        if error.is_none() && wants_challenge && self.facts.is_hype_sale() {
+            return self.blocked(BlockReason::HscRoute);
+        }
         match (error, copied.score) {
-            (Some(error), _) => self.failed(error),
+            (Some(error), _) => self.failed(error, policy),
             (None, Some(Score(score))) if score >= threshold => {
                 self.blocked(BlockReason::S2sHighScore)
             }
@@ -143,20 +151,42 @@ impl<'r> Verdict<'r> {
         self.blocked(BlockReason::HeadersSizeExceeded)
     }
 
-    pub(crate) fn timed_out(self) -> Self {
-        Self { pass_reason: Some(PassReason::S2sTimeout), ..self }
+    pub(crate) fn timed_out(self, policy: &Policy) -> Self {
+        match self.fails_closed(policy) {
+            true => Self { has_timed_out: true, ..self }.blocked(BlockReason::HscRoute),
+            false => {
+                Self { has_timed_out: true, pass_reason: Some(PassReason::S2sTimeout), ..self }
+            }
+        }
     }
 
-    pub(crate) fn failed(self, error: S2sError) -> Self {
-        Self { pass_reason: Some(PassReason::S2sError), s2s_error: Some(error), ..self }
+    pub(crate) fn failed(self, error: S2sError, policy: &Policy) -> Self {
+        match self.fails_closed(policy) {
+            true => Self { s2s_error: Some(error), ..self }.blocked(BlockReason::HscRoute),
+            false => {
+                Self { pass_reason: Some(PassReason::S2sError), s2s_error: Some(error), ..self }
+            }
+        }
+    }
+
+    /// Whether a failure of the Risk API leads to the challenge: the one place where it does
+    /// (DECISIONS 15).
+    fn fails_closed(&self, policy: &Policy) -> bool {
+        self.facts.is_hype_sale() && !policy.options().hype_sale_fail_open
     }
 
     fn blocked(self, reason: BlockReason) -> Self {
         let action = match self.facts.mode {
+            // Everybody gets the challenge of a hype sale, for everybody can pass it.
+            _ if reason == BlockReason::HscRoute => Action::Block,
             ModuleMode::Monitor => Action::SimulatedBlock,
             ModuleMode::ActiveBlocking => Action::Block,
         };
-        Self { action, pass_reason: None, block_reason: Some(reason), ..self }
+        let block_action = match reason {
+            BlockReason::HscRoute => HYPE_SALE_BLOCK_ACTION.into(),
+            _ => self.block_action,
+        };
+        Self { action, pass_reason: None, block_reason: Some(reason), block_action, ..self }
     }
 
     /// What the token knew, and a pass without a reason.
@@ -176,6 +206,7 @@ impl<'r> Verdict<'r> {
             block_reason: None,
             call_reason: None,
             s2s_error: None,
+            has_timed_out: false,
             score,
             block_action: action.map_or(DEFAULT_BLOCK_ACTION.into(), known_letter),
             uuid,

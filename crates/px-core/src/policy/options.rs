@@ -205,6 +205,10 @@ pub struct Options {
     pub max_body_size: usize,
     /// `page_requested` is sent; `block` is in any case.
     pub send_async_activities: bool,
+    /// Host of the hype sale script (hype-sale.md); empty: the default.
+    pub hype_sale_host: String,
+    /// A hype sale that the Risk API does not answer for is let in (DECISIONS 15).
+    pub hype_sale_fail_open: bool,
     /// Header of the telemetry command.
     pub telemetry_header: String,
     /// This module's own name and version, reported as `module_version`.
@@ -293,6 +297,8 @@ impl Default for Options {
             agentic_trust: AgenticTrustOptions::default(),
             max_body_size: 64 << 10,
             send_async_activities: true,
+            hype_sale_host: String::new(),
+            hype_sale_fail_open: false,
             telemetry_header: "x-px-enforcer-telemetry".to_owned(),
             module_version: String::new(),
         }

@@ -10,6 +10,7 @@ mod extracted;
 mod filters;
 mod first_party;
 mod flow;
+mod hype_sale;
 mod modes;
 mod options;
 mod reports;
@@ -61,6 +62,7 @@ pub fn check_of(name: &str) -> Option<Check> {
         "filters" => filters::run,
         "first-party" => first_party::run,
         "flow" => flow::run,
+        "hype-sale" => hype_sale::run,
         "modes" => modes::run,
         "pii-anonymization" => reports::run_anonymization,
         "pxde" => tokens::run_pxde,

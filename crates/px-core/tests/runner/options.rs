@@ -225,6 +225,7 @@ pub fn options_from(config: &Value) -> Options {
             sensor_endpoint: text("px_custom_first_party_sensor_endpoint", ""),
             xhr_endpoint: text("px_custom_first_party_xhr_endpoint", ""),
             captcha_endpoint: text("px_custom_first_party_captcha_endpoint", ""),
+            ..FirstPartyOptions::default()
         },
         credentials: CredentialsOptions {
             enabled: flag("px_login_credentials_extraction_enabled", false),

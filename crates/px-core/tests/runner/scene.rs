@@ -25,6 +25,7 @@ pub struct Scene {
     cors_headers: Option<Vec<(String, String)>>,
     custom_block_url: String,
     handles_preflight: bool,
+    is_hype_sale: Option<bool>,
     request_parameters: Vec<(u8, Offered)>,
     response_parameters: Vec<(u8, Offered)>,
     pub method: String,
@@ -95,6 +96,7 @@ impl Scene {
             cors_headers: cors_headers(&case["config"]),
             custom_block_url: asset("px_custom_block_url"),
             handles_preflight: case["config"]["px_cors_custom_preflight_handler"].is_object(),
+            is_hype_sale: case["is_hype_sale"].as_bool(),
             request_parameters: parameters(&case["request_values"], 1..=10),
             response_parameters: parameters(&case["response_values"], 11..=20),
             method: text(&request["method"], "GET"),
@@ -124,6 +126,7 @@ impl Scene {
             custom_block_url: &self.custom_block_url,
             handles_preflight: self.handles_preflight,
             custom_parameters: &own,
+            is_hype_sale: self.is_hype_sale,
             ..Hooks::NONE
         };
         let request = Request {
