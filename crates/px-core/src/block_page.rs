@@ -20,7 +20,9 @@ use crate::json;
 use crate::policy::Policy;
 use crate::reason::BlockReason;
 use crate::request::Request;
-use template::{fill, html, js_string};
+use template::{fill, html};
+
+pub(crate) use template::js_string;
 
 const CAPTCHA: &str = include_str!("block_page/captcha.html");
 const HARD_BLOCK: &str = include_str!("block_page/hard_block.html");

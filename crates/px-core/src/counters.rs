@@ -19,6 +19,8 @@ pub enum End {
     Filtered(FilterReason),
     Preflight,
     FirstParty,
+    /// HUMAN says that there is a new remote configuration.
+    Notification,
     /// The module was not active for it.
     Inactive,
 }
@@ -27,7 +29,7 @@ const BLOCKS: usize = PassReason::ALL.len();
 const SIMULATED_BLOCKS: usize = BLOCKS + BlockReason::ALL.len();
 const FILTERED: usize = SIMULATED_BLOCKS + BlockReason::ALL.len();
 const OTHERS: usize = FILTERED + FilterReason::ALL.len();
-const ENDS: usize = OTHERS + 3;
+const ENDS: usize = OTHERS + 4;
 
 impl End {
     /// How the first look ends a request; `None` where there is a verdict, or will be one.
@@ -36,6 +38,7 @@ impl End {
             Step::Inactive => Some(Self::Inactive),
             Step::Filtered(reason) => Some(Self::Filtered(*reason)),
             Step::FirstParty(_) => Some(Self::FirstParty),
+            Step::Notification(_) => Some(Self::Notification),
             Step::Preflight | Step::PreflightHandler => Some(Self::Preflight),
             Step::AskRisk(_) | Step::Decided(_) => None,
         }
@@ -56,7 +59,7 @@ impl End {
         let block = BlockReason::ALL.iter().copied().map(Self::Block);
         let simulated = BlockReason::ALL.iter().copied().map(Self::SimulatedBlock);
         let filtered = FilterReason::ALL.iter().copied().map(Self::Filtered);
-        let others = [Self::Preflight, Self::FirstParty, Self::Inactive];
+        let others = [Self::Preflight, Self::FirstParty, Self::Notification, Self::Inactive];
         pass.chain(block).chain(simulated).chain(filtered).chain(others)
     }
 
@@ -69,6 +72,7 @@ impl End {
             Self::Filtered(_) => "filtered",
             Self::Preflight => "preflight",
             Self::FirstParty => "first_party",
+            Self::Notification => "notification",
             Self::Inactive => "inactive",
         }
     }
@@ -79,7 +83,7 @@ impl End {
             Self::Pass(reason) => reason.as_str(),
             Self::Block(reason) | Self::SimulatedBlock(reason) => reason.as_str(),
             Self::Filtered(reason) => reason.as_str(),
-            Self::Preflight | Self::FirstParty | Self::Inactive => "",
+            Self::Preflight | Self::FirstParty | Self::Notification | Self::Inactive => "",
         }
     }
 
@@ -91,7 +95,8 @@ impl End {
             Self::Filtered(reason) => FILTERED + reason as usize,
             Self::Preflight => OTHERS,
             Self::FirstParty => OTHERS + 1,
-            Self::Inactive => OTHERS + 2,
+            Self::Notification => OTHERS + 2,
+            Self::Inactive => OTHERS + 3,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::first_party;
 use crate::hooks::CustomParameter;
 use crate::policy::Policy;
 use crate::reason::{CallReason, FilterReason};
+use crate::remote_config;
 use crate::request::Request;
 use crate::risk;
 use crate::telemetry;
@@ -41,6 +42,9 @@ pub enum Step<'r> {
     Filtered(FilterReason),
     /// A first-party path (flow.md § 1, phase 2).
     FirstParty(first_party::Route<'r>),
+    /// HUMAN says that there is a new remote configuration. To be answered at once with
+    /// [`Notification::answer`], and never to reach the origin.
+    Notification(Notification),
     /// A CORS preflight that passes without enforcement (cors.md).
     Preflight,
     /// A CORS preflight that the operator answers (`px_cors_custom_preflight_handler`).
@@ -48,6 +52,26 @@ pub enum Step<'r> {
     /// The Risk API decides: post [`Pending::risk_body`], then [`resume`].
     AskRisk(Box<Pending<'r>>),
     Decided(Verdict<'r>),
+}
+
+/// A message of HUMAN's about the remote configuration (remote-config-and-telemetry.md § 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Signed with the token, and in time: the configuration is to be fetched.
+    pub is_genuine: bool,
+    /// At least this version is wanted; 0: none in particular.
+    pub version: u64,
+}
+
+impl Notification {
+    /// What HUMAN gets, whatever the body says.
+    pub fn answer(self) -> Answer {
+        let (status, body) = match self.is_genuine {
+            true => (200, "OK"),
+            false => (400, "Bad Request"),
+        };
+        Answer { status, content_type: "text/plain", headers: Vec::new(), body: body.into() }
+    }
 }
 
 /// A request that waits for the Risk API.
@@ -131,7 +155,18 @@ pub fn begin<'r>(
     let url = RequestUrl::new(request, options.url_decode_reserved_characters);
     let client_ip = match before_judging(request, &url, policy) {
         Ok(client_ip) => client_ip,
-        Err(unjudged) => return unjudged.into(),
+        Err(Unjudged::Notification) => {
+            let version = request.extracted.map_or(0, |found| found.config_version);
+            let secret = policy.remote_config_secret();
+            let is_genuine = remote_config::is_genuine(request, secret, now);
+            let version = if is_genuine { version } else { 0 };
+            return Step::Notification(Notification { is_genuine, version });
+        }
+        Err(Unjudged::Inactive) => return Step::Inactive,
+        Err(Unjudged::Filtered(reason)) => return Step::Filtered(reason),
+        Err(Unjudged::FirstParty(route)) => return Step::FirstParty(route),
+        Err(Unjudged::Preflight) => return Step::Preflight,
+        Err(Unjudged::PreflightHandler) => return Step::PreflightHandler,
     };
     let budget = &mut worker.derivations;
     let visitor = visitor::read(request, client_ip, options, policy.secrets(), budget, memory, now);
@@ -172,24 +207,13 @@ enum Unjudged<'r> {
     Inactive,
     Filtered(FilterReason),
     FirstParty(first_party::Route<'r>),
+    Notification,
     Preflight,
     PreflightHandler,
 }
 
-impl<'r> From<Unjudged<'r>> for Step<'r> {
-    fn from(unjudged: Unjudged<'r>) -> Self {
-        match unjudged {
-            Unjudged::Inactive => Self::Inactive,
-            Unjudged::Filtered(reason) => Self::Filtered(reason),
-            Unjudged::FirstParty(route) => Self::FirstParty(route),
-            Unjudged::Preflight => Self::Preflight,
-            Unjudged::PreflightHandler => Self::PreflightHandler,
-        }
-    }
-}
-
-/// The phases that end before anybody is judged: first party, routes, filters, preflights. The
-/// client's address where none of them ends it.
+/// The phases that end before anybody is judged: first party, routes, filters, preflights, messages
+/// about the remote configuration. The client's address where none of them ends it.
 fn before_judging<'r>(
     request: &Request<'r>,
     url: &RequestUrl<'r>,
@@ -209,6 +233,7 @@ fn before_judging<'r>(
     match cors::preflight(request, policy) {
         Some(Preflight::Handled) => Err(Unjudged::PreflightHandler),
         Some(Preflight::Passes) => Err(Unjudged::Preflight),
+        None if remote_config::is_notification(request, options) => Err(Unjudged::Notification),
         None => Ok(client_ip),
     }
 }
@@ -217,6 +242,7 @@ fn before_judging<'r>(
 /// told without a look at URL or hooks.
 pub fn may_be_extracted(request: &Request<'_>, policy: &Policy) -> bool {
     !policy.extraction().is_surely_idle(request)
+        || remote_config::is_notification(request, policy.options())
 }
 
 /// What is to be got ready for [`extract`] before [`begin`]; `None`, as for nearly all requests, if
@@ -227,14 +253,25 @@ pub fn wanted(request: &Request<'_>, policy: &Policy) -> Option<Wanted> {
         return None;
     }
     let url = RequestUrl::new(request, policy.options().url_decode_reserved_characters);
-    let wanted = extraction.wanted(request, &url)?;
+    let is_notification = remote_config::is_notification(request, policy.options());
+    let wanted = extraction.wanted(request, &url);
+    if wanted.is_none() && !is_notification {
+        return None;
+    }
     // Nothing is read of requests that nobody judges.
-    before_judging(request, &url, policy).is_ok().then_some(wanted)
+    match before_judging(request, &url, policy) {
+        Ok(_) => wanted,
+        Err(Unjudged::Notification) => Some(Wanted { body: true, endpoint: None }),
+        Err(_) => None,
+    }
 }
 
 /// What the request and its body say beside the token; to be lent to [`begin`] in the request.
 pub fn extract(request: &Request<'_>, policy: &Policy, given: &Given<'_>) -> Extracted {
     let options = policy.options();
+    if remote_config::is_notification(request, options) {
+        return Extracted::of_notification(given.body.map_or(0, remote_config::version_wanted));
+    }
     let url = RequestUrl::new(request, options.url_decode_reserved_characters);
     policy.extraction().extract(request, &url, options.credentials.version, given)
 }
@@ -316,6 +353,7 @@ mod tests {
             Step::Inactive => "inactive".to_owned(),
             Step::Filtered(reason) => format!("filtered {}", reason.as_str()),
             Step::FirstParty(_) => "first party".to_owned(),
+            Step::Notification(_) => "notification".to_owned(),
             Step::Preflight => "preflight".to_owned(),
             Step::PreflightHandler => "preflight handler".to_owned(),
             Step::AskRisk(pending) => format!("ask {}", pending.call_reason().as_str()),

@@ -42,6 +42,8 @@ pub struct Extracted {
     login: Option<Login>,
     operations: Operations,
     mcp: Option<Mcp>,
+    /// Version of the remote configuration that a notification speaks of; 0: none.
+    pub(crate) config_version: u64,
 }
 
 struct Login {
@@ -57,6 +59,10 @@ impl fmt::Debug for Extracted {
 }
 
 impl Extracted {
+    pub(crate) fn of_notification(config_version: u64) -> Self {
+        Self { config_version, ..Self::default() }
+    }
+
     /// The GraphQL operations, in the order of the batch.
     pub fn operations(&self) -> &Operations {
         &self.operations
@@ -185,7 +191,7 @@ impl Extraction {
         });
         let document = document.as_ref().filter(|_| wants_mcp_body);
         let mcp = is_mcp.then(|| agentic_trust::read(request, document));
-        Extracted { login, operations, mcp }
+        Extracted { login, operations, mcp, config_version: 0 }
     }
 
     /// How the login that was found is judged by its response.

@@ -9,6 +9,8 @@ pub use options::{CredentialsOptions, FirstPartyOptions, Options, TokenVersion};
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
 use crate::additional_s2s::{ACTIVITY_HEADER, ACTIVITY_URL_HEADER};
 use crate::crypto::Secrets;
 use crate::endpoints::Endpoints;
@@ -17,6 +19,7 @@ use crate::filter::Filters;
 use crate::first_party::Paths;
 use crate::hooks::Hooks;
 use crate::reason::ModuleMode;
+use crate::remote_config::Document;
 use crate::request::Request;
 use crate::routes::{RoutePattern, Routes, Suffixes};
 use crate::url::RequestUrl;
@@ -67,6 +70,8 @@ impl std::error::Error for PolicyError {}
 pub struct Policy {
     options: Options,
     secrets: Secrets,
+    remote_config_secret: Secrets,
+    remote: Option<Box<Remote>>,
     authorization: Secret,
     endpoints: Endpoints,
     first_party: Paths,
@@ -79,6 +84,13 @@ pub struct Policy {
     sensitive_suffixes: Suffixes,
 }
 
+/// What a policy came to be from under a remote configuration.
+#[derive(Debug)]
+struct Remote {
+    own: Options,
+    document: Document,
+}
+
 /// Request header that tells the origin whether the request would be blocked (options.md § 6).
 pub(crate) const BLOCK_RESULT_HEADER: &str = "px-ctx";
 
@@ -88,6 +100,10 @@ impl Policy {
         check(&options)?;
         Ok(Self {
             secrets: Secrets::new(&options.cookie_secrets),
+            remote_config_secret: Secrets::new(std::slice::from_ref(
+                &options.remote_config_auth_token,
+            )),
+            remote: None,
             authorization: Secret::new(format!("Bearer {}", options.auth_token.expose())),
             endpoints: Endpoints::new(&options)?,
             first_party: Paths::new(&options),
@@ -102,6 +118,36 @@ impl Policy {
             ),
             options,
         })
+    }
+
+    /// The policy of the operator's options under a remote configuration, and what of that was not
+    /// heard, for the log.
+    pub fn under(own: &Options, document: Document) -> Result<(Self, Vec<String>), PolicyError> {
+        let (options, unheard) = document.over(own);
+        let mut policy = Self::compile(options)?;
+        policy.remote = Some(Box::new(Remote { own: own.clone(), document }));
+        Ok((policy, unheard))
+    }
+
+    /// What the operator configured, without any remote configuration.
+    pub fn own_options(&self) -> &Options {
+        self.remote.as_ref().map_or(&self.options, |remote| &remote.own)
+    }
+
+    /// The values of the remote configuration in effect.
+    pub(crate) fn remote_values(&self) -> Map<String, Value> {
+        self.remote.as_ref().map(|remote| remote.document.values()).unwrap_or_default()
+    }
+
+    /// A text of block pages that the remote configuration sets: `px_custom_logo`, `px_css_ref` or
+    /// `px_js_ref`.
+    pub fn remote_text(&self, name: &str) -> Option<&str> {
+        self.remote.as_ref()?.document.text(name)
+    }
+
+    /// The token of remote configuration, prepared for the HMAC of notifications.
+    pub(crate) fn remote_config_secret(&self) -> &Secrets {
+        &self.remote_config_secret
     }
 
     /// The options this policy was compiled from.
@@ -133,6 +179,16 @@ impl Policy {
     /// Absolute URL telemetry is posted to (remote-config-and-telemetry.md § 2).
     pub fn telemetry_url(&self) -> &str {
         &self.endpoints.telemetry
+    }
+
+    /// Absolute URL that remote configurations are fetched from (remote-config-and-telemetry.md § 3).
+    pub fn remote_config_url(&self) -> String {
+        format!("{}/config/", self.endpoints.backend)
+    }
+
+    /// Absolute URL that log records are posted to (remote-config-and-telemetry.md § 5).
+    pub fn logs_url(&self) -> String {
+        format!("{}/enforcer-logs/", self.endpoints.backend)
     }
 
     /// Absolute URL of the sensor script (first-party.md § 2).

@@ -36,6 +36,11 @@ wire_words! {
 }
 
 wire_words! {
+    /// How much the module logs.
+    LoggerSeverity { None => "none", Error => "error", Debug => "debug", }
+}
+
+wire_words! {
     /// Why a request passed.
     PassReason {
         Cookie => "cookie",

@@ -23,6 +23,11 @@ pub(crate) fn write(report: &mut Object<'_>, facts: &Facts<'_>, policy: &Policy)
     report.text("module_version", &policy.options().module_version);
     report.word("risk_mode", facts.mode.as_str());
     report.text("request_id", request.request_id);
+    let options = policy.options();
+    report.text_if_any("remote_config_id", &options.remote_config_id);
+    if options.remote_config_version != 0 {
+        report.number("remote_config_version", options.remote_config_version);
+    }
     report.word("cookie_origin", visitor.origin.as_str());
     report.number("enforcer_start_time", facts.started);
     report.text_if_any("http_version", request.http_version);

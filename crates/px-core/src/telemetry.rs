@@ -26,6 +26,8 @@ pub enum UpdateReason {
     Command,
     /// The remote configuration changed.
     RemoteConfig,
+    /// The module was started with a configuration that it had not been started with before.
+    InitialConfig,
 }
 
 impl UpdateReason {
@@ -33,6 +35,7 @@ impl UpdateReason {
         match self {
             Self::Command => "command",
             Self::RemoteConfig => "remote_config",
+            Self::InitialConfig => "initial_config",
         }
     }
 }
@@ -46,7 +49,7 @@ pub(crate) fn is_commanded(request: &Request<'_>, policy: &Policy, now: u64) -> 
 
 /// `base64(<timestamp>:<hex>)`: the HMAC over the timestamp's text fits one of the secrets, and the
 /// timestamp, decimal milliseconds, is not past (§ 1).
-fn is_signed_and_current(value: &[u8], secrets: &Secrets, now: u64) -> bool {
+pub(crate) fn is_signed_and_current(value: &[u8], secrets: &Secrets, now: u64) -> bool {
     let decoded = std::str::from_utf8(value).ok().and_then(decode_base64);
     let Some(mut decoded) = decoded else { return false };
     // The HMAC's hex digits may come in either case; nothing else has letters.
@@ -81,7 +84,13 @@ pub fn body(
     // After the merge of nginx's levels an option that has its default's value and one that was
     // set to it look alike; both mean the same.
     let is_set = |name: &String, value: &Value| defaults.get(name) != Some(value);
-    let set = config(policy.options()).into_iter().filter(|(name, value)| is_set(name, value));
+    let set = config(policy.own_options()).into_iter().filter(|(name, value)| is_set(name, value));
+    let mut remote = policy.remote_values();
+    for (name, value) in &mut remote {
+        if SECRETS.contains(&name.as_str()) {
+            *value = redacted_value(value);
+        }
+    }
     let telemetry = Telemetry {
         kind: "enforcer_telemetry",
         timestamp: now,
@@ -92,9 +101,15 @@ pub fn body(
             enforcer_configs: Configs {
                 active_config: &active,
                 static_config: &set.collect(),
-                remote_config: &Map::new(),
+                remote_config: &remote,
             },
             request_id,
+            remote_config_id: &policy.options().remote_config_id,
+            remote_config_version: policy.options().remote_config_version,
+            supported_features: match reason {
+                UpdateReason::InitialConfig => Some(supported_features()),
+                UpdateReason::Command | UpdateReason::RemoteConfig => None,
+            },
             os_name: machine.os_name,
             node_name: machine.node_name,
         },
@@ -121,9 +136,29 @@ struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
+    remote_config_id: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    remote_config_version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supported_features: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
     os_name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     node_name: &'a str,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The file that the enforcers of HUMAN's carry in their root (px-metadata.md).
+const METADATA: &str = include_str!("../../../px_metadata.json");
+
+/// The words for what this module can do, sorted.
+pub fn supported_features() -> Vec<String> {
+    let metadata: Value = serde_json::from_str(METADATA).unwrap_or_default();
+    let words = metadata.get("supported_features").and_then(Value::as_array);
+    words.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 #[derive(Serialize)]
@@ -228,6 +263,13 @@ fn config(options: &Options) -> Map<String, Value> {
         hype_sale_host,
         hype_sale_fail_open,
         telemetry_header,
+        logger_severity,
+        snippet_enabled,
+        csp_enabled,
+        remote_config_id,
+        remote_config_auth_token,
+        // Not an option of anybody's.
+        remote_config_version: _,
         module_version: _,
     } = options;
     let token_version = match token_version {
@@ -333,10 +375,33 @@ fn config(options: &Options) -> Map<String, Value> {
         ("px_hypesale_host", json!(hype_sale_host)),
         ("px_hype_sale_fail_open", json!(hype_sale_fail_open)),
         ("px_telemetry_header", json!(telemetry_header)),
+        ("px_logger_severity", json!(logger_severity)),
+        ("px_snippet_injection_enabled", json!(snippet_enabled)),
+        ("px_csp_enabled", json!(csp_enabled)),
+        ("px_remote_config_id", json!(remote_config_id)),
+        ("px_remote_config_auth_token", redacted(remote_config_auth_token)),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// Options whose values are secrets (§ 2).
+const SECRETS: [&str; 5] = [
+    "px_auth_token",
+    "px_cookie_secret",
+    "px_logger_auth_token",
+    "px_remote_config_auth_token",
+    "px_proxy_authorization",
+];
+
+/// A secret of any form in a remote configuration, where it has no business (§ 2).
+fn redacted_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => redacted(&Secret::new(text.clone())),
+        Value::Array(list) => list.iter().map(redacted_value).collect(),
+        _ => Value::Null,
+    }
 }
 
 /// `***REDACTED***` and, of secrets long enough to spare them, the last five characters.

@@ -20,7 +20,7 @@ pub(super) fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
 
 /// The text as a JavaScript string literal, quotes included, that cannot end the script element it
 /// stands in (block-response.md § 2).
-pub(super) fn js_string(text: &str) -> String {
+pub(crate) fn js_string(text: &str) -> String {
     let mut literal = String::with_capacity(text.len() + 16);
     literal.push('"');
     for letter in text.chars() {

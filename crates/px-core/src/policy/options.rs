@@ -7,7 +7,7 @@ use crate::credentials::{Endpoint, LoginOptions, Protocol};
 use crate::filter::Network;
 use crate::graphql::GraphqlOptions;
 use crate::policy::Secret;
-use crate::reason::ModuleMode;
+use crate::reason::{LoggerSeverity, ModuleMode};
 use crate::routes::{RegexPattern, RoutePattern};
 use crate::user_identifiers::UserIdentifierOptions;
 
@@ -211,6 +211,15 @@ pub struct Options {
     pub hype_sale_fail_open: bool,
     /// Header of the telemetry command.
     pub telemetry_header: String,
+    pub logger_severity: LoggerSeverity,
+    /// `px_snippet_provider_enabled`
+    pub snippet_enabled: bool,
+    pub csp_enabled: bool,
+    /// With the token: the configuration may come from HUMAN (remote-config-and-telemetry.md § 3).
+    pub remote_config_id: String,
+    pub remote_config_auth_token: Secret,
+    /// Of the document in effect; 0: none.
+    pub remote_config_version: u64,
     /// This module's own name and version, reported as `module_version`.
     pub module_version: String,
 }
@@ -300,7 +309,20 @@ impl Default for Options {
             hype_sale_host: String::new(),
             hype_sale_fail_open: false,
             telemetry_header: "x-px-enforcer-telemetry".to_owned(),
+            logger_severity: LoggerSeverity::Error,
+            snippet_enabled: false,
+            csp_enabled: false,
+            remote_config_id: String::new(),
+            remote_config_auth_token: Secret::default(),
+            remote_config_version: 0,
             module_version: String::new(),
         }
+    }
+}
+
+impl Options {
+    /// Whether a remote configuration may be in effect.
+    pub fn has_remote_config(&self) -> bool {
+        !self.remote_config_id.is_empty() && !self.remote_config_auth_token.expose().is_empty()
     }
 }

@@ -40,6 +40,11 @@ fn play(case: &Value) -> Result<Value, String> {
                 "outgoing_calls_in_order": calls.into_iter().collect::<Vec<_>>(),
             }))
         }
+        Played::Notification(notification) => Ok(json!({
+            "outcome": "answered",
+            "status": notification.answer().status,
+            "outgoing_calls_in_order": [],
+        })),
         Played::PreflightHandler => Err("no vector of this file has a handler".to_owned()),
         Played::Decided(decided) => describe(&decided, &scene),
     })

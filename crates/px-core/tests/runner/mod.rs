@@ -5,6 +5,7 @@ mod blocks;
 mod compare;
 mod cors;
 mod credentials;
+mod csp;
 mod custom_parameters;
 mod extracted;
 mod filters;
@@ -13,6 +14,7 @@ mod flow;
 mod hype_sale;
 mod modes;
 mod options;
+mod remote_config;
 mod reports;
 mod risk;
 mod scene;
@@ -58,6 +60,8 @@ pub fn check_of(name: &str) -> Option<Check> {
         "block-redirect" => block_urls::run_redirect,
         "block-responses" => blocks::run_block_response,
         "cors" => cors::run,
+        "csp" => csp::run,
+        "remote-config-notify" => remote_config::run,
         "custom-parameters" => custom_parameters::run,
         "filters" => filters::run,
         "first-party" => first_party::run,

@@ -16,7 +16,9 @@ use super::credentials::endpoints;
 
 /// The first option in `config` that this module does not have.
 pub fn unknown_in(config: &Value) -> Option<&str> {
-    const KNOWN: [&str; 92] = [
+    const KNOWN: [&str; 94] = [
+        "px_remote_config_id",
+        "px_remote_config_auth_token",
         "px_login_credentials_extraction_enabled",
         "px_login_credentials_extraction",
         "px_credentials_intelligence_version",
@@ -263,6 +265,8 @@ pub fn options_from(config: &Value) -> Options {
             enabled: flag("px_agentic_trust_enabled", false),
             mcp_endpoint_path: text("px_agentic_trust_mcp_endpoint_path", "/mcp"),
         },
+        remote_config_id: text("px_remote_config_id", ""),
+        remote_config_auth_token: Secret::new(text("px_remote_config_auth_token", "")),
         module_version: "$MODULE_VERSION".to_owned(),
         ..defaults
     }

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use px_core::enforce::{self, Given, OriginResponse, Outcome, PageAssets, Step, Verdict, Worker};
+use px_core::enforce::{
+    self, Given, Notification, OriginResponse, Outcome, PageAssets, Step, Verdict, Worker,
+};
 use px_core::first_party;
 use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
 use px_core::policy::{Options, Policy};
@@ -49,6 +51,7 @@ pub enum Played<'s, 'r> {
     Filtered(FilterReason),
     /// With the headers for the upstream.
     FirstParty(first_party::Route<'r>, Vec<(String, String)>),
+    Notification(Notification),
     Preflight,
     PreflightHandler,
     Decided(Box<Decided<'s, 'r>>),
@@ -159,6 +162,7 @@ impl Scene {
                 let headers = headers.iter().map(|(name, value)| (text(name), text(value)));
                 Played::FirstParty(route, headers.collect())
             }
+            Step::Notification(notification) => Played::Notification(notification),
             Step::Preflight => Played::Preflight,
             Step::PreflightHandler => Played::PreflightHandler,
             Step::Decided(verdict) => Played::Decided(Box::new(Decided {
