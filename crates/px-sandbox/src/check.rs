@@ -1,13 +1,14 @@
 //! Holds what arrives against the specification and complains.
 //!
 //! Being picky is the point: an enforcer that satisfies this satisfies HUMAN's backend. Implements
-//! the sender's duties of risk-api.md § 2 to § 4, activities.md § 2 to § 7, first-party.md § 2 and
-//! remote-config-and-telemetry.md § 2.
+//! the sender's duties of risk-api.md § 2 to § 4, activities.md § 2 to § 7, first-party.md § 2,
+//! remote-config-and-telemetry.md § 2, § 3 and § 5, csp.md and snippet-injection.md.
 
 mod agreement;
 mod fields;
 mod first_party;
 mod json;
+mod logs;
 mod memory;
 mod messages;
 mod transport;
@@ -27,6 +28,10 @@ pub(crate) struct Checker {
     pub(crate) apps: Vec<App>,
     /// Take every app id and token.
     pub(crate) any_app: bool,
+    /// The enforcer's `px_remote_config_auth_token`, where it is known here.
+    pub(crate) remote_config_token: Option<String>,
+    /// The enforcer's `px_logger_auth_token`, where it is known here.
+    pub(crate) logger_token: Option<String>,
     /// Header names that must not be reported.
     pub(crate) sensitive_headers: Vec<String>,
     /// Compare reported times with the sandbox's clock.
@@ -50,6 +55,8 @@ impl Checker {
         Self {
             apps,
             any_app: false,
+            remote_config_token: None,
+            logger_token: None,
             sensitive_headers: vec!["cookie".into(), "cookies".into()],
             judge_clock: true,
             memory: memory::Memory::default(),
@@ -62,12 +69,18 @@ impl Checker {
         let mut findings = Findings::default();
         transport::check_connection(received, &mut report);
         match received.endpoint {
-            Endpoint::RiskApi | Endpoint::Activities | Endpoint::Telemetry => {
+            Endpoint::RiskApi
+            | Endpoint::Activities
+            | Endpoint::Telemetry
+            | Endpoint::EnforcerLogs => {
                 findings.refusal = transport::check_call(received, self, &mut report);
                 match self.check_body(received, &mut report) {
                     Some(body) => findings.body = Some(body),
                     None => findings.refusal = findings.refusal.or(Some(400)),
                 }
+            }
+            Endpoint::CspPolicy | Endpoint::RemoteConfig | Endpoint::Snippet => {
+                findings.refusal = transport::check_fetch(received, self, &mut report);
             }
             Endpoint::Health if received.method != "GET" => report.say("expected GET"),
             Endpoint::Sensor | Endpoint::Captcha | Endpoint::Checkpoint => {
@@ -120,6 +133,7 @@ impl Checker {
             Endpoint::Activities => {
                 messages::check_activities(&body, self, received, report);
             }
+            Endpoint::EnforcerLogs => logs::check(&body, self, received.at_ms, report),
             _ => messages::check_telemetry(&body, self, received.at_ms, report),
         }
         Some(body)
@@ -128,14 +142,25 @@ impl Checker {
     /// No secret ever leaves the enforcer, redacted or not asked for.
     fn check_leaks(&self, content: &[u8], report: &mut Report) {
         let content = String::from_utf8_lossy(content);
-        for app in &self.apps {
-            for (secret, name) in [(&app.secret, "cookie secret"), (&app.auth_token, "auth token")]
-            {
-                if secret.len() >= 8 && content.contains(secret.as_str()) {
-                    report.say(format!("the body holds the {name} of {} in clear", app.id));
-                }
+        let mut search = |secret: &str, name: &str| {
+            if secret.len() >= 8 && content.contains(secret) {
+                report.say(format_args!("the body holds the {name} in clear"));
             }
+        };
+        for app in &self.apps {
+            search(&app.secret, &format!("cookie secret of {}", app.id));
+            search(&app.auth_token, &format!("auth token of {}", app.id));
         }
+        for (token, name) in [
+            (&self.remote_config_token, "token of the remote configuration"),
+            (&self.logger_token, "token of the logger"),
+        ] {
+            search(token.as_deref().unwrap_or_default(), name);
+        }
+    }
+
+    fn knows_token(&self, token: &str) -> bool {
+        self.any_app || self.apps.iter().any(|app| app.auth_token == token)
     }
 
     fn knows_app(&self, id: &str) -> bool {

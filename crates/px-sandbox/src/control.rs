@@ -18,6 +18,7 @@ pub(crate) fn answer(server: &Server, asked: &Received) -> Reply {
         ("GET" | "HEAD", "received") => received(server, asked),
         ("GET" | "HEAD", "complaints") => list(server.journal.complaints()),
         ("GET" | "HEAD", "activities") => Reply::json(Value::Array(server.journal.activities())),
+        ("GET" | "HEAD", "logs") => Reply::json(Value::Array(server.journal.log_records())),
         ("GET" | "HEAD", "totals") => totals(server),
         ("GET" | "HEAD", "behaviour") => list(server.plan.describe()),
         ("POST", "behaviour") => match behave(server, &asked.json()) {
@@ -35,14 +36,14 @@ pub(crate) fn answer(server: &Server, asked: &Received) -> Reply {
         }
         (
             _,
-            "" | "received" | "complaints" | "activities" | "totals" | "behaviour" | "clear"
-            | "reset",
+            "" | "received" | "complaints" | "activities" | "logs" | "totals" | "behaviour"
+            | "clear" | "reset",
         ) => Reply::json(json!({ "error": "wrong method" })).status(405),
         _ => Reply::json(json!({
             "error": "no such page",
             "pages": ["GET /_sandbox/", "GET /_sandbox/received?endpoint=risk&last=10",
-                "GET /_sandbox/complaints", "GET /_sandbox/activities", "GET /_sandbox/totals",
-                "GET /_sandbox/behaviour",
+                "GET /_sandbox/complaints", "GET /_sandbox/activities", "GET /_sandbox/logs",
+                "GET /_sandbox/totals", "GET /_sandbox/behaviour",
                 "POST /_sandbox/behaviour", "POST /_sandbox/clear", "POST /_sandbox/reset"],
         }))
         .status(404),

@@ -1,4 +1,5 @@
-//! The endpoints of HUMAN's backend that the sandbox stands in for: endpoints-and-constants.md § 1.
+//! The endpoints of HUMAN's backend that the sandbox stands in for: endpoints-and-constants.md § 1,
+//! csp.md, remote-config-and-telemetry.md § 3 and § 5, snippet-injection.md.
 
 /// What a request to the sandbox is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -11,6 +12,14 @@ pub enum Endpoint {
     Telemetry,
     /// `GET /api/v1/kpi/status`
     Health,
+    /// `GET /v1/enforcer-data?app_id=<app id>&feature=csp&timestamp=0`
+    CspPolicy,
+    /// `GET /config/`, the remote configuration
+    RemoteConfig,
+    /// `GET /snippet/<app id>`. HUMAN documents no such place; an enforcer is told this one.
+    Snippet,
+    /// `POST /enforcer-logs/`
+    EnforcerLogs,
     /// `GET /<app id>/main.min.js`
     Sensor,
     /// `GET /<app id>/captcha.js`
@@ -29,11 +38,15 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them, in the order of the overview page.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::RiskApi,
         Self::Activities,
         Self::Telemetry,
         Self::Health,
+        Self::CspPolicy,
+        Self::RemoteConfig,
+        Self::Snippet,
+        Self::EnforcerLogs,
         Self::Sensor,
         Self::Captcha,
         Self::Checkpoint,
@@ -50,6 +63,10 @@ impl Endpoint {
             Self::Activities => "activities",
             Self::Telemetry => "telemetry",
             Self::Health => "health",
+            Self::CspPolicy => "csp",
+            Self::RemoteConfig => "config",
+            Self::Snippet => "snippet",
+            Self::EnforcerLogs => "logs",
             Self::Sensor => "sensor",
             Self::Captcha => "captcha",
             Self::Checkpoint => "checkpoint",
@@ -78,6 +95,11 @@ impl Endpoint {
             "/_sandbox" if !first_party => Self::Control,
             // Never through the protected site: its visitors have no business here.
             _ if path.starts_with("/_sandbox/") && !first_party => Self::Control,
+            "/v1/enforcer-data" if !first_party => Self::CspPolicy,
+            // Without its slash as well, so that the complaint can name it.
+            "/config/" | "/config" if !first_party => Self::RemoteConfig,
+            "/enforcer-logs/" | "/enforcer-logs" if !first_party => Self::EnforcerLogs,
+            _ if path.starts_with("/snippet/") && !first_party => Self::Snippet,
             _ => Self::of_script(path).unwrap_or(
                 if first_party || path.starts_with("/api/v2/collector") {
                     Self::Xhr
@@ -120,6 +142,14 @@ mod tests {
             ("/PXabcd1234/a/captcha.js", false, Endpoint::Other),
             ("/api/v2/collector", false, Endpoint::Xhr),
             ("/anything", true, Endpoint::Xhr),
+            ("/v1/enforcer-data", false, Endpoint::CspPolicy),
+            ("/config/", false, Endpoint::RemoteConfig),
+            ("/config", false, Endpoint::RemoteConfig),
+            ("/config/", true, Endpoint::Xhr),
+            ("/enforcer-logs/", false, Endpoint::EnforcerLogs),
+            ("/snippet/PXabcd1234", false, Endpoint::Snippet),
+            ("/snippet/captcha.js", false, Endpoint::Snippet),
+            ("/snippet", false, Endpoint::Other),
             ("/_sandbox/complaints", false, Endpoint::Control),
             ("/_sandbox/complaints", true, Endpoint::Xhr),
             ("/", false, Endpoint::Other),

@@ -104,8 +104,17 @@ impl Journal {
 
     /// Every activity of every accepted post, in order of arrival.
     pub(crate) fn activities(&self) -> Vec<Value> {
-        let posts = self.received_at(Endpoint::Activities);
-        posts.iter().filter(|post| post.accepted).flat_map(|post| post.activities()).collect()
+        self.elements_at(Endpoint::Activities)
+    }
+
+    /// Every log record of every accepted post, in order of arrival.
+    pub(crate) fn log_records(&self) -> Vec<Value> {
+        self.elements_at(Endpoint::EnforcerLogs)
+    }
+
+    fn elements_at(&self, endpoint: Endpoint) -> Vec<Value> {
+        let posts = self.received_at(endpoint);
+        posts.iter().filter(|post| post.accepted).flat_map(|post| post.elements()).collect()
     }
 
     pub(crate) fn total(&self, endpoint: Endpoint) -> u64 {

@@ -1,5 +1,6 @@
 //! A stand-in for HUMAN's (formerly PerimeterX) Bot Defender backend that runs on your machine:
-//! Risk API, activities, telemetry, sensor and captcha scripts, and the mint of risk cookies.
+//! Risk API, activities, telemetry, sensor and captcha scripts, and the mint of risk cookies; CSP
+//! policies, remote configuration, snippets and shipped logs.
 //!
 //! Three uses: try an enforcer without an account (`px-sandbox serve`), look into a risk cookie
 //! (`px-sandbox explain`), and be the other side in tests, where it keeps all it received, holds
@@ -28,10 +29,19 @@
 //!   `score-<N>` (c), `slow` (10 s), `error` (500), `drop`, `invalid`;
 //! * a user agent that holds `PhantomJS/1.0`: score 100, action c.
 //!
+//! # What an enforcer talks to in the background
+//!
+//! * `GET /v1/enforcer-data` gives the policy of [`Sandbox::set_csp_policy`], by default one that
+//!   hardly forbids anything.
+//! * `GET /config/` gives the document of [`Sandbox::set_remote_config`], 404 before. [`Sandbox::sign`]
+//!   makes the header that tells an enforcer of it, and the one that asks for telemetry.
+//! * `GET /snippet/<app id>` gives the text of [`Sandbox::set_snippet`], by default a small script.
+//! * `POST /enforcer-logs/` takes what [`Sandbox::log_records`] shows.
+//!
 //! # Looking inside
 //!
 //! `GET /_sandbox/` is a page for people; `/_sandbox/received`, `/_sandbox/activities`,
-//! `/_sandbox/complaints` and `/_sandbox/totals` are JSON; `POST /_sandbox/behaviour` takes orders
+//! `/_sandbox/logs`, `/_sandbox/complaints` and `/_sandbox/totals` are JSON; `POST /_sandbox/behaviour` takes orders
 //! (see [`Behaviour::from_json`]), `POST /_sandbox/clear` forgets what was received and `POST
 //! /_sandbox/reset` the orders as well.
 //!
@@ -47,6 +57,7 @@ mod check;
 mod clock;
 mod closing;
 pub mod command;
+mod console;
 mod control;
 pub mod cookie;
 mod crypto;

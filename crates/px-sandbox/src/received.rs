@@ -103,10 +103,15 @@ impl Received {
 
     /// The activities in the body: of an array its elements, else the one value.
     pub fn activities(&self) -> Vec<Value> {
+        self.elements()
+    }
+
+    /// Of an array in the body its elements, else the one value.
+    pub(crate) fn elements(&self) -> Vec<Value> {
         match self.json() {
-            Value::Array(activities) => activities,
+            Value::Array(elements) => elements,
             Value::Null => Vec::new(),
-            activity => vec![activity],
+            single => vec![single],
         }
     }
 
@@ -126,7 +131,10 @@ impl Received {
     /// What the request tells of, in a few words: for people.
     pub fn subject(&self) -> String {
         let body = match self.endpoint {
-            Endpoint::RiskApi | Endpoint::Activities | Endpoint::Telemetry => self.json(),
+            Endpoint::RiskApi
+            | Endpoint::Activities
+            | Endpoint::Telemetry
+            | Endpoint::EnforcerLogs => self.json(),
             _ => return format!("{} bytes", self.body.len()),
         };
         let word = |value: &Value| value.as_str().unwrap_or("?").to_owned();
@@ -136,6 +144,12 @@ impl Received {
                 word(&body["additional"]["s2s_call_reason"]),
                 word(&body["additional"]["http_method"]),
                 word(&body["request"]["url"])
+            ),
+            (Endpoint::EnforcerLogs, body) => format!(
+                "{} records of {} {}",
+                body.as_array().map_or(0, Vec::len),
+                word(&body[0]["method"]),
+                word(&body[0]["path"])
             ),
             (_, Value::Array(list)) => format!(
                 "{} activities: {}",

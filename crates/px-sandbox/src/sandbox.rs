@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::behaviour::{Behaviour, OnAccept};
 use crate::check::Checker;
+use crate::console::{self, Console};
 use crate::cookie::Mint;
 use crate::endpoint::Endpoint;
 use crate::journal::{Journal, OnComplaint, OnReceived};
@@ -94,9 +95,33 @@ impl Sandbox {
         self.server.plan.answer(endpoint, Some(Arc::new(move |_: &Received| reply.clone())));
     }
 
-    /// A path of no meaning of its own, such as `/config/`, is answered with this.
+    /// A path of no meaning of its own, such as `/elsewhere/`, is answered with this.
     pub fn answer_path(&self, path: &str, reply: Reply) {
         self.server.plan.answer_path(path, reply);
+    }
+
+    /// What `csp` is in the data that `GET /v1/enforcer-data` gives: an object with the members of
+    /// csp.md, such as `csp`, `cspro` and `cspro_exposure`.
+    pub fn set_csp_policy(&self, policy: Value) {
+        self.server.console.set_csp_policy(policy);
+    }
+
+    /// What `GET /config/` gives: a document of this id and version, updated now, with these values
+    /// as its `configValue`. An enforcer hears of it by a request with a [signed](Self::sign) header.
+    pub fn set_remote_config(&self, id: &str, version: u64, values: Value) {
+        self.server.console.set_remote_config(id, version, values);
+    }
+
+    /// What `GET /snippet/<app id>` gives.
+    pub fn set_snippet(&self, snippet: impl Into<String>) {
+        self.server.console.set_snippet(snippet.into());
+    }
+
+    /// The value of a header that commands an enforcer until this time, Unix milliseconds:
+    /// `x-px-enforcer-telemetry` where the secret is a cookie secret, `x-px-pushdata` where it is the
+    /// token of the remote configuration (remote-config-and-telemetry.md § 1).
+    pub fn sign(secret: &str, until_ms: u64) -> String {
+        console::sign(secret, until_ms)
     }
 
     // How it answers.
@@ -126,7 +151,8 @@ impl Sandbox {
         self.server.plan.on_accept(on_accept);
     }
 
-    /// Forgets every order about answers and behaviour.
+    /// Forgets every order about answers and behaviour. CSP policy, remote configuration and snippet
+    /// stay.
     pub fn behave_well(&self) {
         self.server.plan.forget();
     }
@@ -178,7 +204,13 @@ impl Sandbox {
         self.received_at(Endpoint::Telemetry)
     }
 
-    /// Requests to anything but Risk API, activities and telemetry, oldest first.
+    /// Log records out of all posts that were accepted (answered 200 in full), oldest first.
+    pub fn log_records(&self) -> Vec<Value> {
+        self.server.journal.log_records()
+    }
+
+    /// Requests to anything but Risk API, activities and telemetry, oldest first: of browsers, and
+    /// those for CSP policies, remote configuration, snippets and logs.
     pub fn others(&self) -> Vec<Arc<Received>> {
         let mut others = self.received();
         others.retain(|received| {
@@ -275,6 +307,8 @@ pub struct Builder {
     apps: Vec<App>,
     default_app: App,
     any_app: bool,
+    remote_config_token: Option<String>,
+    logger_token: Option<String>,
     tls: bool,
     tls_names: Vec<String>,
     certificate_fault: CertificateFault,
@@ -299,6 +333,8 @@ impl Default for Builder {
             apps: Vec::new(),
             default_app: App::default(),
             any_app: false,
+            remote_config_token: None,
+            logger_token: None,
             tls: false,
             tls_names: Vec::new(),
             certificate_fault: CertificateFault::None,
@@ -357,6 +393,18 @@ impl Builder {
     /// Take every app id and every bearer token.
     pub fn any_app(mut self, any: bool) -> Self {
         self.any_app = any;
+        self
+    }
+
+    /// What the enforcer has as `px_remote_config_auth_token`; any token is taken otherwise.
+    pub fn remote_config_token(mut self, token: impl Into<String>) -> Self {
+        self.remote_config_token = Some(token.into());
+        self
+    }
+
+    /// What the enforcer has as `px_logger_auth_token`; any token is taken otherwise.
+    pub fn logger_token(mut self, token: impl Into<String>) -> Self {
+        self.logger_token = Some(token.into());
         self
     }
 
@@ -451,6 +499,8 @@ impl Builder {
         let mut checker = Checker::new(apps);
         checker.any_app = self.any_app;
         checker.judge_clock = self.clock_checks;
+        checker.remote_config_token = self.remote_config_token;
+        checker.logger_token = self.logger_token;
         if let Some(names) = self.sensitive_headers {
             checker.sensitive_headers = names;
         }
@@ -463,6 +513,7 @@ impl Builder {
             ),
             plan: Plan::default(),
             checker,
+            console: Console::default(),
             tls,
             checks: self.checks,
             gives_pxhd: self.pxhd,

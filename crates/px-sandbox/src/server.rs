@@ -14,6 +14,7 @@ use crate::browser;
 use crate::check::{Checker, Findings};
 use crate::clock::now_ms;
 use crate::closing::Closing;
+use crate::console::Console;
 use crate::control;
 use crate::endpoint::Endpoint;
 use crate::http::{self, Request, Unreadable};
@@ -30,6 +31,7 @@ pub(crate) struct Server {
     pub(crate) journal: Journal,
     pub(crate) plan: Plan,
     pub(crate) checker: Checker,
+    pub(crate) console: Console,
     pub(crate) tls: Option<Tls>,
     pub(crate) checks: bool,
     pub(crate) gives_pxhd: bool,
@@ -195,7 +197,12 @@ impl Server {
                 findings.complaints.extend(judgement.complaint);
                 return (judgement.reply, judgement.behaviour);
             }
-            Endpoint::Activities | Endpoint::Telemetry => Reply::json(json!({})),
+            Endpoint::Activities | Endpoint::Telemetry | Endpoint::EnforcerLogs => {
+                Reply::json(json!({}))
+            }
+            Endpoint::CspPolicy | Endpoint::RemoteConfig | Endpoint::Snippet => {
+                self.console.answer(received)
+            }
             Endpoint::Health => Reply::json(json!({ "status": "ok" })),
             Endpoint::Other | Endpoint::Control => {
                 Reply::json(json!({ "message": "the sandbox has nothing here" })).status(404)

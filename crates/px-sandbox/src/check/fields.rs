@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Url,
     /// Cookie names, each once.
     CookieNames,
+    /// Texts in ascending order, each once.
+    SortedTexts,
     HttpVersion,
     Method,
     /// `***` and the last three characters of a secret.
@@ -282,6 +284,7 @@ pub(crate) fn check_value(path: impl Display, value: &Value, kind: Kind, report:
         Kind::CallReason => "a call reason of risk-api.md § 4".into(),
         Kind::Address => "an IP address or an empty text".into(),
         Kind::CookieNames => "an array of cookie names, each once".into(),
+        Kind::SortedTexts => "an array of sorted texts, each once".into(),
         Kind::HttpVersion => "a version such as 1.1 or 2".into(),
         Kind::Method => "an upper-case method".into(),
         Kind::Redacted => "*** and three characters".into(),
@@ -310,6 +313,7 @@ fn is_of(value: &Value, kind: Kind) -> bool {
         Kind::CallReason => text.is_some_and(is_call_reason),
         Kind::Address => text.is_some_and(|text| text.is_empty() || text.parse::<IpAddr>().is_ok()),
         Kind::CookieNames => are_cookie_names(value),
+        Kind::SortedTexts => are_sorted_texts(value),
         Kind::HttpVersion => {
             text.is_some_and(|text| matches!(text, "0.9" | "1.0" | "1.1" | "2" | "3"))
         }
@@ -357,6 +361,12 @@ fn are_cookie_names(value: &Value) -> bool {
         name.as_str().is_some_and(|name| !name.is_empty())
             && !names.iter().take(position).any(|before| before == name)
     })
+}
+
+fn are_sorted_texts(value: &Value) -> bool {
+    let Some(texts) = value.as_array() else { return false };
+    texts.iter().all(|text| is_of(text, Kind::Text))
+        && texts.iter().map(Value::as_str).is_sorted_by(|before, after| before < after)
 }
 
 /// graphql.md § 7
@@ -463,6 +473,11 @@ mod tests {
                 Kind::CookieNames,
                 vec![json!([]), json!(["a", "b"])],
                 vec![json!(["a", "a"]), json!([""]), json!("[]"), json!([1])],
+            ),
+            (
+                Kind::SortedTexts,
+                vec![json!([]), json!(["a", "b"])],
+                vec![json!(["b", "a"]), json!(["a", "a"]), json!([""]), json!([1]), json!("a")],
             ),
             (
                 Kind::HttpVersion,

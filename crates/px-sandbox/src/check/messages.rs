@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::agreement::{self, Told};
 use super::fields::{self, Kind, Message};
-use super::{Checker, Report};
+use super::{Checker, Report, transport};
 use crate::received::Received;
 
 /// risk-api.md § 3
@@ -122,13 +122,7 @@ fn check_envelope(
         return;
     }
     report.expect(checker.knows_app(id), format_args!("px_app_id {id:?} is that of no known app"));
-    let bearer = received.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    if let Some(app) = checker.apps.iter().find(|app| app.id == id)
-        && !checker.any_app
-        && bearer.is_some_and(|token| token != app.auth_token)
-    {
-        report.say(format_args!("sent with a bearer token that is not that of {id}"));
-    }
+    transport::check_owner(received, checker, id, report);
 }
 
 /// remote-config-and-telemetry.md § 2
@@ -158,9 +152,10 @@ pub(super) fn check_telemetry(body: &Value, checker: &Checker, at_ms: u64, repor
         "node_name",
         "remote_config_id",
         "remote_config_version",
+        "supported_features",
     ];
     fields::only(&details, "details", &names, report);
-    let reasons = Kind::Word(&["command", "remote_config"]);
+    let reasons = Kind::Word(&["command", "initial_config", "remote_config"]);
     fields::must(&details, "details", "update_reason", reasons, report);
     fields::must(&details, "details", "module_version", Kind::Text, report);
     fields::may(&details, "details", "request_id", Kind::Uuid, report);
@@ -168,6 +163,7 @@ pub(super) fn check_telemetry(body: &Value, checker: &Checker, at_ms: u64, repor
         fields::may(&details, "details", name, Kind::Text, report);
     }
     fields::may(&details, "details", "remote_config_version", Kind::Count, report);
+    fields::may(&details, "details", "supported_features", Kind::SortedTexts, report);
     let configs = part(&details, "enforcer_configs", report);
     for name in ["active_config", "static_config", "remote_config"] {
         fields::must(&configs, "details.enforcer_configs", name, Kind::Object, report);

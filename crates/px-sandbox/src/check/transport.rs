@@ -1,7 +1,8 @@
 //! The HTTP side of a call: method, target, header fields, TLS. risk-api.md § 2, activities.md
-//! § 2 and § 7.
+//! § 2 and § 7, csp.md, remote-config-and-telemetry.md § 3 and § 5.
 
 use super::{Checker, Report};
+use crate::console;
 use crate::endpoint::Endpoint;
 use crate::received::Received;
 
@@ -36,7 +37,7 @@ fn host_name(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-/// Rules for the server to server calls. Gives the status they would be refused with.
+/// Rules for calls that post something. Gives the status they would be refused with.
 pub(super) fn check_call(
     received: &Received,
     checker: &Checker,
@@ -45,6 +46,7 @@ pub(super) fn check_call(
     let expected_path = match received.endpoint {
         Endpoint::RiskApi => "/api/v3/risk",
         Endpoint::Activities => "/api/v1/collector/s2s",
+        Endpoint::EnforcerLogs => "/enforcer-logs/",
         _ => "/api/v2/risk/telemetry",
     };
     report.expect(
@@ -66,13 +68,72 @@ pub(super) fn check_call(
     if is_authorized { None } else { Some(401) }
 }
 
+/// Rules for what an enforcer fetches in the background. Gives the status it would be refused with.
+pub(super) fn check_fetch(
+    received: &Received,
+    checker: &Checker,
+    report: &mut Report,
+) -> Option<u16> {
+    let id = console::app_id(received);
+    let expected = match received.endpoint {
+        Endpoint::CspPolicy => {
+            format!("/v1/enforcer-data?app_id={id}&feature=csp&timestamp=0")
+        }
+        Endpoint::Snippet => format!("/snippet/{id}"),
+        _ => "/config/".to_owned(),
+    };
+    report.expect(
+        received.target == expected,
+        format_args!("target {:?}, expected {expected:?}", received.target),
+    );
+    if received.endpoint == Endpoint::RemoteConfig {
+        let accepted: Vec<&str> = received.values("accept").collect();
+        report.expect(
+            accepted == ["application/json"],
+            format_args!("accept {accepted:?}, expected application/json once"),
+        );
+    } else {
+        report
+            .expect(checker.knows_app(id), format_args!("asks for {id:?}, which is no known app"));
+        check_owner(received, checker, id, report);
+    }
+    report.expect(received.body.is_empty(), "a body where nothing is to be sent");
+    check_foreign_headers(received, report);
+    let is_authorized = check_authorization(received, checker, report);
+    if received.method != "GET" {
+        report.say(format_args!("method {}, expected GET", received.method));
+        return Some(405);
+    }
+    if is_authorized { None } else { Some(401) }
+}
+
+/// A call about an app carries the token of that app.
+pub(super) fn check_owner(received: &Received, checker: &Checker, id: &str, report: &mut Report) {
+    let bearer = received.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    // A token of no app at all is complained of elsewhere.
+    if let Some(app) = checker.apps.iter().find(|app| app.id == id)
+        && !checker.any_app
+        && bearer.is_some_and(|token| token != app.auth_token && checker.knows_token(token))
+    {
+        report.say(format_args!("sent with a bearer token that is not that of {id}"));
+    }
+}
+
 fn check_coding(received: &Received, report: &mut Report) {
     let Some(coding) = received.header("content-encoding") else { return };
-    if received.endpoint == Endpoint::RiskApi {
+    match received.endpoint {
         // activities.md § 7
-        report.say(format_args!("content-encoding {coding:?}: the Risk API is never compressed"));
-    } else if coding != "gzip" {
-        report.say(format_args!("content-encoding {coding:?}, expected gzip or none"));
+        Endpoint::RiskApi => {
+            report
+                .say(format_args!("content-encoding {coding:?}: the Risk API is never compressed"));
+        }
+        Endpoint::EnforcerLogs => {
+            report.say(format_args!("content-encoding {coding:?}: logs are never compressed"));
+        }
+        _ => report.expect(
+            coding == "gzip",
+            format_args!("content-encoding {coding:?}, expected gzip or none"),
+        ),
     }
 }
 
@@ -86,9 +147,20 @@ fn check_authorization(received: &Received, checker: &Checker, report: &mut Repo
         report.say("the Authorization header does not begin with \"Bearer \"");
         return false;
     };
-    let is_known = checker.any_app || checker.apps.iter().any(|app| app.auth_token == token);
+    let is = |known: &Option<String>| known.as_ref().is_none_or(|known| known == token);
+    let (is_known, otherwise) = match received.endpoint {
+        Endpoint::RemoteConfig => (
+            is(&checker.remote_config_token),
+            "the bearer token is not that of the remote configuration",
+        ),
+        Endpoint::EnforcerLogs => {
+            (is(&checker.logger_token), "the bearer token is not that of the logger")
+        }
+        _ => (checker.knows_token(token), "the bearer token is that of no known app"),
+    };
+    let is_known = is_known || checker.any_app;
     // The token itself is nobody's business, not even in a complaint.
-    report.expect(is_known, "the bearer token is that of no known app");
+    report.expect(is_known, otherwise);
     is_known
 }
 

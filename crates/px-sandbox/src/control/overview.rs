@@ -40,6 +40,7 @@ fn counts(server: &Server, html: &mut String) {
     html.push_str(
         "<p>As JSON: <a href=\"/_sandbox/received?last=20\">received</a>, \
          <a href=\"/_sandbox/activities\">activities</a>, \
+         <a href=\"/_sandbox/logs\">logs</a>, \
          <a href=\"/_sandbox/complaints\">complaints</a>, \
          <a href=\"/_sandbox/behaviour\">behaviour</a></p>",
     );

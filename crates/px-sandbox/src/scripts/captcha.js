@@ -5,7 +5,22 @@
 
   var own = document.currentScript && document.currentScript.src;
   var forHypeSale = /\/checkpoint\.js/.test(own || '');
-  var win = forHypeSale && window.parent !== window ? window.top : window;
+  var win = forHypeSale ? outermost() : window;
+
+  // A hype sale page lives in a frame of the shop's page. The cookie and the reload are for that
+  // page; where the shop itself is in a frame of somebody else, that one is out of reach.
+  function outermost() {
+    var found = window;
+    while (found.parent !== found) {
+      try {
+        if (!found.parent.document) break;
+      } catch (error) {
+        break;
+      }
+      found = found.parent;
+    }
+    return found;
+  }
 
   function make(tag, text, style) {
     var element = document.createElement(tag);
@@ -48,7 +63,8 @@
     button.focus();
   }
 
-  // Where the cookie comes from: the collector the page names, else the host of this script.
+  // Where the cookie comes from: the collector the page names (hype sale pages name none), else the
+  // host of this script.
   function places() {
     var found = [];
     if (window._pxHostUrl) found.push(window._pxHostUrl.replace(/\/$/, ''));
@@ -75,7 +91,7 @@
       if (!answer.ok) throw new Error('status ' + answer.status);
       return answer.json();
     }).then(function (solved) {
-      solved.cookies.forEach(function (cookie) { document.cookie = cookie; });
+      solved.cookies.forEach(function (cookie) { win.document.cookie = cookie; });
       if (window._pxMobile) win.location.href = '/px/captcha_close?status=0';
       else win.location.reload();
     }).catch(function () {

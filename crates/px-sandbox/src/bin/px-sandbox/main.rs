@@ -11,7 +11,8 @@ use px_sandbox::command::{self, Failure};
 const HELP: &str = "\
 px-sandbox: a local stand-in for HUMAN's Bot Defender backend
 
-Usage: px-sandbox serve [options]      run the backend: Risk API, activities, scripts
+Usage: px-sandbox serve [options]      run the backend: Risk API, activities, scripts,
+                                       remote configuration and the like
        px-sandbox cookie [options]     mint a risk cookie or a mobile token
        px-sandbox explain [options] TOKEN
                                        say step by step why a token passes or fails

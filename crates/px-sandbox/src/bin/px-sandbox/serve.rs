@@ -17,6 +17,10 @@ Usage: px-sandbox serve [options]
   --app-id ID         app id (PXsandbox1)
   --auth-token TOKEN  bearer token of the enforcer (sandbox-auth-token-for-nobody-else)
   --secret SECRET     cookie secret (sandbox-cookie-secret-for-nobody-else)
+  --config-token TOKEN
+                      bearer token of the remote configuration (any is taken otherwise)
+  --logger-token TOKEN
+                      bearer token of shipped logs (any is taken otherwise)
   --any-app           take every app id and token
   --tls               HTTPS, with a certificate for localhost, sandbox.test, 127.0.0.1 and ::1
   --tls-name NAME     one more name for that certificate
@@ -40,7 +44,10 @@ and for orders: POST /_sandbox/behaviour with JSON such as
   {\"endpoint\": \"risk\", \"behaviour\": \"delay\", \"ms\": 500, \"times\": 3}
   {\"endpoint\": \"activities\", \"behaviour\": \"status\", \"status\": 503}
   {\"endpoint\": \"risk\", \"reply\": {\"status\": 200, \"body\": {\"status\": 0, \"score\": 100}}}
-Endpoints: risk activities telemetry health sensor captcha checkpoint xhr solve other.
+Endpoints: risk activities telemetry health csp config snippet logs sensor captcha checkpoint xhr
+solve other. The remote configuration (config) is 404 until it is ordered:
+  {\"endpoint\": \"config\", \"reply\": {\"body\": {\"id\": \"rc-1\", \"version\": 1, \"lastUpdated\":
+    1750000000000, \"configValue\": {\"px_remote_config_enabled\": true}}}}
 Behaviours: normal delay status body reset close_before_answer half_close truncate trickle huge
 hang not_http chunked_answer keep_alive_off stale_keep_alive.
 ";
@@ -80,6 +87,8 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Option<Options>, Failure> {
             Long("help") | lexopt::Arg::Short('h') => return Ok(None),
             Long("listen") => builder.ip(command::value::<IpAddr>(&mut arguments)?),
             Long("port") => builder.port(command::value(&mut arguments)?),
+            Long("config-token") => builder.remote_config_token(command::text(&mut arguments)?),
+            Long("logger-token") => builder.logger_token(command::text(&mut arguments)?),
             Long("any-app") => builder.any_app(true),
             Long("tls") => builder.tls(true),
             Long("tls-name") => builder.tls_name(command::text(&mut arguments)?),
