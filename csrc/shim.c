@@ -48,6 +48,17 @@ px_request_want_in_memory(ngx_http_request_t *r)
 }
 
 
+/* The module adds to the answer's body. */
+void
+px_response_grows(ngx_http_request_t *r)
+{
+    ngx_http_clear_content_length(r);
+    ngx_http_clear_accept_ranges(r);
+    ngx_http_weak_etag(r);
+    r->filter_need_in_memory = 1;
+}
+
+
 /* Nobody looks at the answer. */
 void
 px_request_want_no_body(ngx_http_request_t *r)

@@ -11,6 +11,7 @@ use px_core::enforce::{
 };
 use px_core::hooks::Hooks;
 use px_core::request::Request;
+use px_core::telemetry::UpdateReason;
 use px_core::token_memory::NoMemory;
 use uuid::Uuid;
 
@@ -23,8 +24,8 @@ use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
 use crate::risk_api::Call;
 use crate::risk_backend::{self, Chosen};
 use crate::{
-    activities, block, clock, first_party, login, named_location, origin, request, request_body,
-    risk_api, side_request,
+    activities, background, block, clock, first_party, login, named_location, origin, request,
+    request_body, respond, risk_api, side_request, snippet,
 };
 
 /// Statuses from here on make nginx look for an `error_page`.
@@ -102,7 +103,9 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
     let id = id.unwrap_or_else(Uuid::new_v4);
     // SAFETY: the view is kept in the context only, which the request's pool drops.
     let Some(view) = (unsafe { request::view(r, id, &Hooks::NONE) }) else { return DECLINED };
-    let policy = &enforcement.policy;
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    let policy = &*policy;
     if !enforce::may_be_extracted(&view, policy) {
         // SAFETY: as the caller's.
         return unsafe { begin(r, ctx, view) };
@@ -151,13 +154,15 @@ unsafe fn judge_prepared(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t
     let endpoint = wanted.endpoint.and_then(|index| enforcement.login.endpoints.get(index));
     let login = endpoint.map_or(("", ""), |own| (text(own.user), text(own.pass)));
     let graphql_keywords = text(enforcement.graphql_keywords);
-    let limit = enforcement.policy.options().max_body_size;
+    // SAFETY: as above.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    let limit = policy.options().max_body_size;
     // SAFETY: live request whose body nobody changes.
     let found = unsafe {
         request_body::with(r, limit, |body| {
             let body = body.filter(|_| wanted.body);
             let given = Given { body, login, graphql_keywords };
-            enforce::extract(&view, &enforcement.policy, &given)
+            enforce::extract(&view, &policy, &given)
         })
     };
     // SAFETY: the context of this live request; boxed, what was found stays where it is.
@@ -181,7 +186,9 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
     // SAFETY: live request under the configuration that its context keeps.
     let hooks = own.and_then(|own| unsafe { own.evaluate(r) }).unwrap_or(&Hooks::NONE);
     let view = Request { hooks, ..view };
-    let policy = &enforcement.policy;
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    let policy = &*policy;
     // SAFETY: live request.
     unsafe { origin::strip(r, policy.owned_headers()) };
     let now = clock::now_ms();
@@ -205,6 +212,7 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
     // SAFETY: the context of this live request.
     let known = unsafe { &mut *ctx };
     known.token_lookup = lookup;
+    known.wants_csp = policy.options().csp_enabled && policy.is_active_for(&view);
     match step {
         Step::Inactive => DECLINED,
         Step::Filtered(reason) => {
@@ -212,6 +220,14 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
             DECLINED
         }
         Step::Preflight => DECLINED,
+        Step::Notification(notification) => {
+            if notification.is_genuine {
+                background::notify(main, &enforcement, notification.version);
+            }
+            // SAFETY: live request that has not been answered; not used again.
+            unsafe { respond::send(r, &notification.answer()) };
+            DONE
+        }
         Step::FirstParty(route) => {
             known.is_first_party = true;
             // SAFETY: as the caller's; `known` is not used again.
@@ -301,7 +317,9 @@ unsafe fn conclude(
     let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
     let was_made = !matches!(outcome, Outcome::NotMade { .. });
     let now = clock::now_ms();
-    let verdict = enforce::resume(pending, outcome, &enforcement.policy, now);
+    // SAFETY: as above.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    let verdict = enforce::resume(pending, outcome, &policy, now);
     if was_made {
         let failed = verdict.s2s_error.is_some() || verdict.has_timed_out;
         // SAFETY: live request.
@@ -312,7 +330,7 @@ unsafe fn conclude(
         if failed {
             count(main, &enforcement, |app| app.call_failed(&verdict));
             // SAFETY: live request.
-            unsafe { risk_api::report_failure(r, &verdict, enforcement.severity) };
+            unsafe { risk_api::report_failure(r, &verdict, policy.options().logger_severity) };
         }
     }
     // SAFETY: as the caller's.
@@ -372,18 +390,21 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
     let known = unsafe { &mut *ctx };
     known.stage = Stage::Settled;
     let enforcement = Rc::clone(&known.enforcement);
+    let policy = Rc::clone(&known.policy);
     if let Some(end) = End::of(&verdict) {
         count(main, &enforcement, |app| app.request(end));
     }
     let verdict = &*known.verdict.insert(verdict);
     // SAFETY: live request.
-    unsafe { log_verdict(r, verdict, &enforcement) };
+    let severity = policy.options().logger_severity;
+    // SAFETY: live request.
+    unsafe { log_verdict(r, verdict, severity, enforcement.debug_probability) };
     if verdict.telemetry_requested {
-        activities::send_telemetry(main, &enforcement, verdict);
+        let id = Some(verdict.request_id());
+        activities::send_telemetry(main, &enforcement, &policy, UpdateReason::Command, id);
     }
-    let policy = &enforcement.policy;
-    let (action, headers) = (verdict.action, verdict.origin_headers(policy, clock::now_ms()));
-    let (is_login, marks_query) = (verdict.has_credentials(), verdict.marks_query(policy));
+    let (action, headers) = (verdict.action, verdict.origin_headers(&policy, clock::now_ms()));
+    let (is_login, marks_query) = (verdict.has_credentials(), verdict.marks_query(&policy));
     if let Some(target) = &enforcement.additional_activity_handler {
         // SAFETY: live request.
         unsafe { side_request::start(r, target) };
@@ -391,6 +412,10 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
     if action == Action::Block {
         // SAFETY: as the caller's; `known` is not used again.
         return unsafe { block::answer(r, ctx, &enforcement) };
+    }
+    if policy.options().snippet_enabled && snippet::wants_plain_answer(verdict.request()) {
+        // SAFETY: live request.
+        unsafe { origin::strip(r, ["accept-encoding"].into_iter()) };
     }
     // SAFETY: live request.
     unsafe { origin::enrich(r, &headers) };
@@ -420,10 +445,15 @@ unsafe fn act(r: *mut ngx_http_request_t, ctx: *mut Ctx, verdict: Verdict<'stati
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn log_verdict(r: *mut ngx_http_request_t, verdict: &Verdict<'_>, own: &Enforcement) {
-    let level = match (own.severity, verdict.action) {
+unsafe fn log_verdict(
+    r: *mut ngx_http_request_t,
+    verdict: &Verdict<'_>,
+    severity: Severity,
+    debug_probability: u32,
+) {
+    let level = match (severity, verdict.action) {
         (Severity::None, _) => return,
-        (Severity::Debug, _) if is_sampled(verdict.request_id(), own.debug_probability) => NOTICE,
+        (Severity::Debug, _) if is_sampled(verdict.request_id(), debug_probability) => NOTICE,
         (_, Action::Block | Action::SimulatedBlock) => INFO,
         (_, Action::Pass) => DEBUG,
     };

@@ -7,8 +7,10 @@ use nginx_sys::{
     ngx_add_timer, ngx_current_msec, ngx_cycle, ngx_del_timer, ngx_event_t, ngx_http_request_t,
     ngx_int_t,
 };
-use px_core::enforce::{OriginResponse, Verdict};
-use px_core::telemetry::{self, Machine, UpdateReason};
+use px_core::enforce::OriginResponse;
+use px_core::log_records;
+use px_core::policy::Policy;
+use px_core::telemetry::{self, UpdateReason};
 
 use crate::clock;
 use crate::conf::{Enforcement, MainConf};
@@ -78,38 +80,37 @@ pub(crate) unsafe extern "C" fn log_handler(r: *mut ngx_http_request_t) -> ngx_i
 pub(crate) fn report(main: &MainConf, ctx: &mut Ctx, response: &OriginResponse<'_>) {
     ctx.reported = true;
     let Some(verdict) = &ctx.verdict else { return };
-    let enforcement = &ctx.enforcement;
+    let (enforcement, policy) = (&ctx.enforcement, &*ctx.policy);
     main.with_worker(|worker| {
         worker.reporter.offer(main, &enforcement.destination, |out| {
-            verdict.activity(&enforcement.policy, response, clock::now_ms(), out)
+            verdict.activity(policy, response, clock::now_ms(), out)
         });
+        if verdict.ships_logs(policy) {
+            let records = log_records::write(verdict, policy, clock::now_ms());
+            let destination = &enforcement.destination;
+            worker.reporter.hand_over_one(main, destination, Kind::Logs, records);
+        }
         if verdict.has_credentials() {
             worker.reporter.offer(main, &enforcement.destination, |out| {
-                verdict.additional_activity(&enforcement.policy, response, clock::now_ms(), out)
+                verdict.additional_activity(policy, response, clock::now_ms(), out)
             });
         }
     });
 }
 
 /// Sends the enforcer's own configuration report (remote-config-and-telemetry.md § 2).
-pub(crate) fn send_telemetry(main: &MainConf, enforcement: &Enforcement, verdict: &Verdict<'_>) {
+pub(crate) fn send_telemetry(
+    main: &MainConf,
+    enforcement: &Enforcement,
+    policy: &Policy,
+    reason: UpdateReason,
+    request_id: Option<&str>,
+) {
     main.with_worker(|worker| {
-        let machine = Machine { os_name: std::env::consts::OS, node_name: &worker.node_name };
-        let body = telemetry::body(
-            &enforcement.policy,
-            UpdateReason::Command,
-            clock::now_ms(),
-            Some(verdict.request_id()),
-            machine,
-        );
-        worker.reporter.hand_over(
+        worker.reporter.send_telemetry(
             main,
-            Job {
-                destination: Arc::clone(&enforcement.destination),
-                kind: Kind::Telemetry,
-                body,
-                count: 0,
-            },
+            &enforcement.destination,
+            telemetry::body(policy, reason, clock::now_ms(), request_id, worker.machine()),
         );
     });
 }
@@ -228,6 +229,28 @@ impl Reporter {
         } else if batch.count == 1 {
             self.arm(destination.batch_interval_ms);
         }
+    }
+
+    /// Hands over one report on the enforcer's own configuration.
+    pub(crate) fn send_telemetry(
+        &mut self,
+        main: &MainConf,
+        destination: &Arc<Destination>,
+        body: Vec<u8>,
+    ) {
+        self.hand_over_one(main, destination, Kind::Telemetry, body);
+    }
+
+    /// Hands over one body that is no activity.
+    pub(crate) fn hand_over_one(
+        &mut self,
+        main: &MainConf,
+        destination: &Arc<Destination>,
+        kind: Kind,
+        body: Vec<u8>,
+    ) {
+        let destination = Arc::clone(destination);
+        self.hand_over(main, Job { destination, kind, body, count: 0 });
     }
 
     fn hand_over(&mut self, main: &MainConf, job: Job) {

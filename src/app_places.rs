@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use px_core::counters::App;
 
 /// Applications with counters of their own; further ones share those of [`OTHER`].
-const PLACES: usize = 32;
+pub(crate) const PLACES: usize = 32;
 /// Longest application id, in words of eight bytes.
 const WORDS: usize = 8;
 /// The place of all applications that came too late for one of their own.

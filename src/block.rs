@@ -111,10 +111,13 @@ unsafe fn built_in(
 ) -> Option<(BlockKind, Answer)> {
     // SAFETY: the context of this live request; expressions read it and change nothing.
     let verdict = unsafe { (*ctx).verdict.as_ref() }?;
-    let policy = &enforcement.policy;
+    // SAFETY: as above.
+    let policy = unsafe { &*(*ctx).policy };
     // SAFETY: live request under this configuration.
     let answer = unsafe {
-        respond::with_assets(r, &enforcement.assets, |assets| verdict.answer(policy, assets))
+        respond::with_assets(r, &enforcement.assets, policy, |assets| {
+            verdict.answer(policy, assets)
+        })
     }?;
     Some((verdict.block_kind(policy), answer))
 }

@@ -12,20 +12,24 @@ use nginx_sys::{
 };
 use px_core::base_url::BaseUrl;
 use px_core::breaker::Limits;
+use px_core::csp;
 use px_core::metrics::Format;
-use px_core::policy::Policy;
+use px_core::policy::{Policy, Secret};
 
 use crate::advice;
 use crate::app_places;
+use crate::background::{self, Kind, RemoteConfig, Task, Tasks};
 use crate::complex_value::ComplexValue;
+use crate::documents::{self, DocumentsZone};
+use crate::fetcher::Source;
 use crate::ffi;
 use crate::first_party_location::{CacheSetting, FirstPartyLocations};
 use crate::hooks::{Expressions, Handler, Target};
-use crate::log::{self, EMERG, Severity};
+use crate::log::{self, EMERG};
 use crate::login::LoginExpressions;
 use crate::named_location::Wanted;
 use crate::risk_location::RiskLocation;
-use crate::sender::{Destination, Proxy};
+use crate::sender::{Destination, LogService, Proxy};
 use crate::shared_zone::SharedZone;
 use crate::spool;
 use crate::token_cache::{self, TokenCache};
@@ -44,6 +48,11 @@ pub(crate) struct MainConf {
     /// Options that need others, at their lines.
     pub(crate) advice: Vec<advice::Line>,
     pub(crate) shared: SharedZone,
+    /// What is fetched in the background, and where it is put.
+    pub(crate) tasks: Vec<background::Task>,
+    pub(crate) documents: DocumentsZone,
+    /// Number of the configuration since nginx started; set when it is put to use.
+    pub(crate) configuration: Cell<u64>,
     /// What the worker that runs under this configuration keeps between requests.
     pub(crate) worker: RefCell<Option<Worker>>,
 }
@@ -66,7 +75,8 @@ pub(crate) struct LocConf {
 
 /// Everything that requests of one location need, compiled at configuration time.
 pub(crate) struct Enforcement {
-    pub(crate) policy: Policy,
+    /// What the operator configured, or that under a remote configuration; exchanged as a whole.
+    policy: RefCell<Rc<Policy>>,
     /// Where the application's counters are; set when the configuration is put to use.
     pub(crate) app_place: Cell<usize>,
     pub(crate) assets: Assets,
@@ -74,16 +84,22 @@ pub(crate) struct Enforcement {
     pub(crate) expressions: Option<Expressions>,
     pub(crate) answers: Answers,
     pub(crate) login: LoginExpressions,
+    /// What is fetched for this configuration.
+    pub(crate) tasks: Tasks,
+    /// Milliseconds for which a CSP policy counts after it was last confirmed.
+    pub(crate) csp_limit_ms: u64,
+    pub(crate) csp_nonce: Option<ComplexValue>,
+    /// `px_create_custom_snippet`
+    pub(crate) custom_snippet: Option<ComplexValue>,
+    /// HUMAN is told of the configuration when it is new.
+    pub(crate) tells_at_start: bool,
     /// `px_extract_graphql_keywords`
     pub(crate) graphql_keywords: Option<ComplexValue>,
-    pub(crate) severity: Severity,
     /// One request in so many is logged where the severity is `debug`.
     pub(crate) debug_probability: u32,
     /// `page_requested` is sent after the origin's response.
     pub(crate) deferred_activities: bool,
     pub(crate) additional_activity_handler: Option<Target>,
-    /// Milliseconds, total limit of a Risk API call.
-    pub(crate) s2s_timeout: u64,
     /// Milliseconds from the start of the access phase; `None`: no limit of its own.
     pub(crate) enforce_timeout: Option<u64>,
     pub(crate) breaker_limits: Limits,
@@ -172,6 +188,18 @@ const CA_BUNDLES: [&str; 5] = [
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+impl Enforcement {
+    /// What requests that begin now are judged by, to their end.
+    pub(crate) fn policy(&self) -> Rc<Policy> {
+        Rc::clone(&self.policy.borrow())
+    }
+
+    /// From now on requests are judged by another policy.
+    pub(crate) fn replace_policy(&self, policy: Policy) {
+        self.policy.replace(Rc::new(policy));
+    }
+}
 
 impl MainConf {
     /// The configuration that `r` is served under.
@@ -347,6 +375,7 @@ impl LocConf {
             Some(url) => url.clone(),
             None => default_backend_url(app_id)?,
         };
+        let has_remote_config = options.has_remote_config();
         let policy = Policy::compile(options).map_err(|err| format!("{err}, {place}"))?;
         let collector = policy.activities_url().to_owned();
         let tls = tls_settings(values, &backend_url, &collector)
@@ -355,6 +384,10 @@ impl LocConf {
             activities_url: collector,
             telemetry_url: policy.telemetry_url().to_owned(),
             authorization: policy.authorization().to_owned(),
+            logs: values
+                .logger_auth_token
+                .as_ref()
+                .map(|token| LogService { url: policy.logs_url(), authorization: bearer(token) }),
             gzip_level: values
                 .compression_enabled
                 .unwrap_or(false)
@@ -382,11 +415,18 @@ impl LocConf {
             .map(|other| &other.destination)
             .find(|other| ***other == *destination)
             .map_or(destination, Arc::clone);
+        let tasks = self.tasks(main, &policy, &destination);
+        if main.tasks.len() > documents::PLACES {
+            return Err(format!(
+                "more than {} policies, snippets and remote configurations are to be fetched, {place}",
+                documents::PLACES
+            ));
+        }
         let defaults = Limits::default();
         // Empty where an inner level has switched an outer one's off.
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
         let enforcement = Rc::new(Enforcement {
-            policy,
+            policy: RefCell::new(Rc::new(policy)),
             app_place: Cell::new(app_places::OTHER),
             assets: Assets {
                 custom_logo: values.custom_logo,
@@ -408,8 +448,12 @@ impl LocConf {
                     .filter(|handler| !handler.location.is_empty()),
             },
             login: values.login_expressions(),
+            tasks,
+            csp_limit_ms: values.csp_no_updates_max_interval.unwrap_or(60 * 60_000),
+            csp_nonce: values.csp_nonce,
+            custom_snippet: values.create_custom_snippet,
+            tells_at_start: values.initial_telemetry_enabled.unwrap_or(true),
             graphql_keywords: values.extract_graphql_keywords,
-            severity: values.logger_severity.unwrap_or_default(),
             debug_probability: values.debug_probability.unwrap_or(1),
             deferred_activities: values.deferred_activities.unwrap_or(true),
             additional_activity_handler: values
@@ -417,7 +461,6 @@ impl LocConf {
                 .clone()
                 .filter(|_| values.additional_activity_handler_enabled != Some(false)),
             enforce_timeout: values.enforce_timeout,
-            s2s_timeout: values.s2s_timeout.unwrap_or(S2S_TIMEOUT),
             breaker_limits: Limits {
                 threshold: values.max_errors_threshold.unwrap_or(defaults.threshold),
                 interval_ms: values.errors_count_interval.unwrap_or(defaults.interval_ms),
@@ -429,7 +472,7 @@ impl LocConf {
             token_cache_setting: values.token_cache.clone().unwrap_or_default(),
             token_cache: OnceCell::new(),
             first_party_backends: match values.first_party_enabled {
-                Some(false) => None,
+                Some(false) if !has_remote_config => None,
                 _ => values.first_party_backends()?,
             },
             first_party_cache: values.first_party_cache.clone().flatten().map(|own| (own, place)),
@@ -442,7 +485,75 @@ impl LocConf {
     }
 }
 
+/// Value of an `Authorization` header.
+fn bearer(token: &Secret) -> Secret {
+    Secret::new(format!("Bearer {}", token.expose()))
+}
+
 impl LocConf {
+    /// What is to be fetched for this configuration; what others want already is fetched once.
+    fn tasks(&self, main: &mut MainConf, policy: &Policy, own: &Destination) -> Tasks {
+        let (values, options) = (&self.values, policy.options());
+        let source = |url: String, authorization: Secret| {
+            Arc::new(Source {
+                url,
+                authorization,
+                timeout_ms: own.timeout_ms,
+                tls: own.tls.clone(),
+                proxy: own.proxy.clone(),
+            })
+        };
+        let own_authorization = || Secret::new(policy.authorization().to_owned());
+        let mut place_of = |task: Task| match main.tasks.iter().position(|known| *known == task) {
+            Some(known) => known,
+            None => {
+                main.tasks.push(task);
+                main.tasks.len() - 1
+            }
+        };
+        let has_remote_config = options.has_remote_config();
+        let remote_config = has_remote_config.then(|| {
+            place_of(Task {
+                source: source(
+                    policy.remote_config_url(),
+                    bearer(&options.remote_config_auth_token),
+                ),
+                interval_ms: values.remote_config_refresh_interval.unwrap_or(10 * 60_000),
+                kind: Kind::RemoteConfig(RemoteConfig {
+                    id: options.remote_config_id.clone(),
+                    token: options.remote_config_auth_token.clone(),
+                    max_attempts: values.remote_config_max_fetch_attempts.unwrap_or(5),
+                    retry_ms: values.remote_config_retry_interval_ms.unwrap_or(1000),
+                    cache: values.remote_config_cache.clone().flatten(),
+                }),
+            })
+        });
+        // What a remote configuration may switch on must be there then.
+        let csp = (options.csp_enabled || has_remote_config && values.csp_data_url.is_some()).then(
+            || {
+                let base = values.csp_data_url.as_ref().map(ToString::to_string);
+                let base = base.as_deref().unwrap_or(csp::DATA_URL);
+                place_of(Task {
+                    source: source(csp::fetch_url(base, &options.app_id), own_authorization()),
+                    interval_ms: values.csp_policy_refresh_interval.unwrap_or(5 * 60_000),
+                    kind: Kind::CspPolicy,
+                })
+            },
+        );
+        let snippet = values
+            .snippet_provider_url
+            .as_ref()
+            .filter(|_| options.snippet_enabled || has_remote_config)
+            .map(|url| {
+                place_of(Task {
+                    source: source(url.to_string(), own_authorization()),
+                    interval_ms: values.snippet_provider_cache_ttl.unwrap_or(600_000),
+                    kind: Kind::Snippet,
+                })
+            });
+        Tasks { csp, snippet, remote_config }
+    }
+
     /// Answers that lack what they need, or that contradict each other.
     fn check_answers(&self, place: &str) -> Result<(), String> {
         let values = &self.values;

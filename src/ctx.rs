@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
 use px_core::enforce::{Extracted, Verdict, Wanted};
+use px_core::policy::Policy;
 use px_core::reason::FilterReason;
 use px_core::request::Request;
 
@@ -20,6 +21,7 @@ use crate::login::Watch;
 use crate::page_request::PageRequest;
 use crate::risk_api::Call;
 use crate::risk_backend::Chosen;
+use crate::snippet::Injection;
 use crate::token_cache::Lookup;
 
 /// One client request.
@@ -28,6 +30,8 @@ use crate::token_cache::Lookup;
 /// connection's memory until after the pool's cleanups ran, and this struct is one of them.
 pub(crate) struct Ctx {
     pub(crate) enforcement: Rc<Enforcement>,
+    /// Of the enforcement when the request began.
+    pub(crate) policy: Rc<Policy>,
     pub(crate) stage: Stage,
     /// The Risk API that this request's expression has chosen.
     pub(crate) risk_backend: Option<Chosen>,
@@ -51,6 +55,10 @@ pub(crate) struct Ctx {
     pub(crate) first_party: Option<Box<FirstParty>>,
     /// What the answer of somebody else than the module is given.
     pub(crate) pinned: Option<Pinned>,
+    /// A page that the sensor's snippet goes into.
+    pub(crate) injection: Option<Box<Injection>>,
+    /// The answer gets the Content-Security-Policy.
+    pub(crate) wants_csp: bool,
     pub(crate) response_headers_set: bool,
     pub(crate) reported: bool,
 }
@@ -102,6 +110,7 @@ impl Ctx {
         r: *mut ngx_http_request_t,
         enforcement: Rc<Enforcement>,
     ) -> *mut Self {
+        let policy = enforcement.policy();
         // SAFETY: the caller vouches for the request.
         let pool = unsafe { (*r).pool };
         // SAFETY: live pool.
@@ -113,6 +122,7 @@ impl Ctx {
         unsafe {
             ctx.write(Self {
                 enforcement,
+                policy,
                 stage: Stage::Settled,
                 risk_backend: None,
                 call: None,
@@ -126,6 +136,8 @@ impl Ctx {
                 is_first_party: false,
                 first_party: None,
                 pinned: None,
+                injection: None,
+                wants_csp: false,
                 response_headers_set: false,
                 reported: false,
             });

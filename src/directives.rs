@@ -25,7 +25,7 @@ use crate::hooks::Condition;
 use crate::log::{self, EMERG, Severity};
 use crate::values::Values;
 use args::{
-    Args, cookie_name, extension, header_name, http_method, operation_type, path, status_code,
+    Args, Unit, cookie_name, extension, header_name, http_method, operation_type, path, status_code,
 };
 
 /// `http`, `server` and `location`, as nearly every `px_*` directive; the argument count is added.
@@ -64,7 +64,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 202] = [
+pub(crate) static DIRECTIVES: [Directive; 228] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -192,6 +192,38 @@ pub(crate) static DIRECTIVES: [Directive; 202] = [
     row(c"px_custom_first_party_captcha_endpoint", ONE, |v, a| once(&mut v.custom_first_party_captcha_endpoint, a.first_party_endpoint()?)),
     row(c"px_first_party_timeout_ms", ONE, |v, a| once(&mut v.first_party_timeout_ms, a.milliseconds(1, 60_000)?)),
     row(c"px_first_party_cache", ONE_OR_TWO, |v, a| once(&mut v.first_party_cache, a.first_party_cache()?)),
+
+    // Code Defender
+    row(c"px_code_enforcer", ONE, |v, a| once(&mut v.code_enforcer, a.flag()?)),
+    row(c"px_csp_enabled", ONE, |v, a| once(&mut v.csp_enabled, a.flag()?)),
+    row(c"px_csp_no_updates_max_interval_minutes", ONE, |v, a| once(&mut v.csp_no_updates_max_interval, a.time_in(Unit::Minutes)?)),
+    row(c"px_csp_policy_refresh_interval_minutes", ONE, |v, a| once(&mut v.csp_policy_refresh_interval, a.time_in(Unit::Minutes)?)),
+    row(c"px_csp_data_url", ONE, |v, a| once(&mut v.csp_data_url, a.url()?)),
+    row(c"px_csp_nonce", ONE, |v, a| once(&mut v.csp_nonce, a.complex_value()?)),
+
+    // Snippet injection
+    row(c"px_snippet_provider_enabled", ONE, |v, a| once(&mut v.snippet_provider_enabled, a.flag()?)),
+    row(c"px_sensor_inject_enabled", ONE, |v, a| once(&mut v.snippet_provider_enabled, a.flag()?)),
+    row(c"px_snippet_injection_enabled", ONE, |v, a| once(&mut v.snippet_provider_enabled, a.flag()?)),
+    row(c"px_snippet_provider_cache_ttl_seconds", ONE, |v, a| once(&mut v.snippet_provider_cache_ttl, a.time_in(Unit::Seconds)?)),
+    row(c"px_snippet_provider_url", ONE, |v, a| once(&mut v.snippet_provider_url, a.url()?)),
+    row(c"px_create_custom_snippet", ONE, |v, a| once(&mut v.create_custom_snippet, a.complex_value()?)),
+
+    // Remote configuration, telemetry, log shipping
+    row(c"px_remote_config_id", ONE, |v, a| once(&mut v.remote_config_id, a.text(0)?)),
+    row(c"px_remote_config_auth_token", ONE, |v, a| once(&mut v.remote_config_auth_token, a.secret(0)?)),
+    row(c"px_remote_config_auth_token_file", ONE, |v, a| once(&mut v.remote_config_auth_token, a.secret_file()?)),
+    row(c"px_remote_config_max_fetch_attempts", ONE, |v, a| once(&mut v.remote_config_max_fetch_attempts, a.number(1, 100)?)),
+    row(c"px_remote_config_retry_interval_ms", ONE, |v, a| once(&mut v.remote_config_retry_interval_ms, a.milliseconds(10, 600_000)?)),
+    row(c"px_remote_config_refresh_interval", ONE, |v, a| once(&mut v.remote_config_refresh_interval, a.refresh_interval()?)),
+    row(c"px_remote_config_cache", ONE, |v, a| once(&mut v.remote_config_cache, a.directory_or_off()?)),
+    row(c"px_initial_telemetry_enabled", ONE, |v, a| once(&mut v.initial_telemetry_enabled, a.flag()?)),
+    row(c"px_logger_auth_token", ONE, |v, a| once(&mut v.logger_auth_token, a.secret(0)?)),
+    row(c"px_logger_auth_token_file", ONE, |v, a| once(&mut v.logger_auth_token, a.secret_file()?)),
+    row(c"px_dynamic_configurations", ONE, |_, a| a.without_effect("the older, polled configuration is not supported; use \"px_remote_config_id\"")),
+    row(c"px_configuration_server", ONE, |_, a| a.without_effect("the older, polled configuration is not supported; use \"px_remote_config_id\"")),
+    row(c"px_configuration_server_port", ONE, |_, a| a.without_effect("the older, polled configuration is not supported; use \"px_remote_config_id\"")),
+    row(c"px_load_interval", ONE, |_, a| a.without_effect("the older, polled configuration is not supported; use \"px_remote_config_id\"")),
 
     // Credential Intelligence
     row(c"px_enable_login_creds_extraction", ONE, |v, a| once(&mut v.enable_login_creds_extraction, a.flag()?)),

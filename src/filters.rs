@@ -11,7 +11,7 @@ use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
-use crate::{first_party, login, page_request, risk_api};
+use crate::{csp, first_party, login, page_request, risk_api, snippet};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -87,6 +87,11 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
             if let Some(ctx) = unsafe { ctx.as_mut() } {
                 // SAFETY: the chain its filters are called with.
                 unsafe { login::on_body(ctx, chain) };
+                if ctx.injection.is_some() {
+                    // SAFETY: as above.
+                    let grown = unsafe { snippet::on_body(r, ctx, chain) };
+                    return (!grown.is_null()).then_some(grown);
+                }
             }
             Some(chain)
         },
@@ -118,6 +123,8 @@ unsafe fn set_headers(r: *mut ngx_http_request_t) {
     let Some(ctx) = (unsafe { ctx.as_mut() }) else { return };
     // SAFETY: as above.
     unsafe { login::on_headers(r, ctx) };
+    // SAFETY: as above.
+    unsafe { csp::on_headers(r, ctx) };
     if let Some(pinned) = ctx.pinned.take() {
         ctx.response_headers_set = true;
         if let Some(status) = pinned.status {
@@ -140,7 +147,12 @@ unsafe fn set_headers(r: *mut ngx_http_request_t) {
     if verdict.action == Action::Block {
         return;
     }
-    let policy = &ctx.enforcement.policy;
+    if ctx.policy.options().snippet_enabled {
+        // SAFETY: as above.
+        unsafe { snippet::on_headers(r, ctx) };
+    }
+    let Some(verdict) = &ctx.verdict else { return };
+    let policy = &*ctx.policy;
     if let Some(cookie) = verdict.pxhd_cookie(policy) {
         // SAFETY: as above.
         unsafe { push(r, "Set-Cookie", &cookie) };
@@ -157,7 +169,7 @@ unsafe fn set_headers(r: *mut ngx_http_request_t) {
 /// # Safety
 ///
 /// `r` must be a live request whose headers are about to be sent.
-unsafe fn push(r: *mut ngx_http_request_t, name: &str, value: &str) {
+pub(crate) unsafe fn push(r: *mut ngx_http_request_t, name: &str, value: &str) {
     // SAFETY: live request.
     let pool = unsafe { (*r).pool };
     // SAFETY: live pool, three times.

@@ -109,7 +109,9 @@ unsafe fn redirect(
 ) -> Option<()> {
     // SAFETY: the context of this live request, borrowed for this statement.
     let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
-    let policy = &enforcement.policy;
+    // SAFETY: as above.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    let policy = &*policy;
     let url = route.upstream_url(policy)?;
     // SAFETY: live request.
     let (length, is_chunked) =

@@ -138,7 +138,7 @@ unsafe fn location(
     };
     let scheme = if url.tls { "https" } else { "http" };
     let base = format!("{scheme}://{}", slot.name());
-    let timeout = enforcement.policy.options().first_party.timeout_ms;
+    let timeout = enforcement.policy().options().first_party.timeout_ms;
     let text = text(url, &enforcement.tls, timeout, cache, is_streamed);
     let is_same = |known: &&Rc<FirstPartyLocation>| known.text == text && known.base == base;
     if let Some(known) = made.iter().find(is_same) {
@@ -202,7 +202,7 @@ fn cache_text(setting: &CacheSetting, enforcement: &Enforcement) -> String {
          proxy_cache_lock_timeout 1s; proxy_set_header Accept-Encoding \"\";\n\
          proxy_cache_use_stale error timeout invalid_header http_500 http_502 http_503 http_504;\n",
         setting.zone,
-        enforcement.policy.sensor_script_url(),
+        enforcement.policy().sensor_script_url(),
         setting.valid,
     )
 }

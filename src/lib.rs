@@ -15,13 +15,17 @@ mod activities;
 mod advice;
 mod app_places;
 mod backend;
+mod background;
 mod block;
 mod builtin_conf;
 mod clock;
 mod complex_value;
 mod conf;
+mod csp;
 mod ctx;
 mod directives;
+mod documents;
+mod fetcher;
 mod ffi;
 mod filters;
 mod first_party;
@@ -44,6 +48,7 @@ mod risk_location;
 mod sender;
 mod shared_zone;
 mod side_request;
+mod snippet;
 mod spool;
 mod status;
 mod synthetic_location;
@@ -174,6 +179,10 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             // SAFETY: as above.
             if unsafe { main.shared.add(cf) }.is_err() {
+                return ERROR;
+            }
+            // SAFETY: as above.
+            if !main.tasks.is_empty() && unsafe { main.documents.add(cf) }.is_err() {
                 return ERROR;
             }
             // SAFETY: as above.

@@ -2,6 +2,8 @@
 //!
 //! Never a secret, token, cookie or credential, at any level.
 
+pub(crate) use px_core::reason::LoggerSeverity as Severity;
+
 use nginx_sys::{
     NGX_LOG_ALERT, NGX_LOG_DEBUG, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE,
     NGX_LOG_WARN, ngx_conf_log_error, ngx_conf_t, ngx_cycle, ngx_http_request_t,
@@ -15,18 +17,6 @@ pub(crate) const WARN: ngx_uint_t = NGX_LOG_WARN as ngx_uint_t;
 pub(crate) const NOTICE: ngx_uint_t = NGX_LOG_NOTICE as ngx_uint_t;
 pub(crate) const INFO: ngx_uint_t = NGX_LOG_INFO as ngx_uint_t;
 pub(crate) const DEBUG: ngx_uint_t = NGX_LOG_DEBUG as ngx_uint_t;
-
-/// How much the module says about requests (`px_logger_severity`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Severity {
-    /// Nothing.
-    None,
-    /// What goes wrong.
-    #[default]
-    Error,
-    /// Every verdict, at a level that a release nginx shows.
-    Debug,
-}
 
 /// Longest text of one line; nginx cuts lines at 2048 bytes with time, pid and context.
 const LINE: usize = 1500;

@@ -60,7 +60,7 @@ pub(crate) unsafe fn begin(r: *mut ngx_http_request_t, ctx: &mut Ctx) {
 }
 
 fn rule(ctx: &Ctx) -> Option<LoginRule<'_>> {
-    ctx.verdict.as_ref()?.login_rule(&ctx.enforcement.policy)
+    ctx.verdict.as_ref()?.login_rule(&ctx.policy)
 }
 
 /// Judges by what the answer's head says, and replaces its status where that is asked for.
@@ -74,8 +74,7 @@ pub(crate) unsafe fn on_headers(r: *mut ngx_http_request_t, ctx: &mut Ctx) {
     // SAFETY: live request.
     let out = unsafe { &mut (*r).headers_out };
     let status = u16::try_from(out.status).unwrap_or_default();
-    let replacement =
-        ctx.verdict.as_ref().and_then(|verdict| verdict.returned_status(&ctx.enforcement.policy));
+    let replacement = ctx.verdict.as_ref().and_then(|verdict| verdict.returned_status(&ctx.policy));
     let mut is_searchable = false;
     let result = match rule.method() {
         LoginMethod::None => LoginResult::Known(false),

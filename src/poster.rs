@@ -77,7 +77,8 @@ fn deliver(agents: &mut Agents, post: &Post, closing: &AtomicBool) -> Result<(),
         (Kind::Activities, Some(level)) => gzip(&job.body, level).ok(),
         _ => None,
     };
-    let agent = agents.for_destination(&job.destination).map_err(Failure::Trouble)?;
+    let Destination { tls, proxy, .. } = &*job.destination;
+    let agent = agents.of(tls, proxy.as_ref()).map_err(Failure::Trouble)?;
     match send(agent, post, compressed.as_deref()) {
         Err(Failure::Trouble(_)) if !closing.load(Ordering::Relaxed) => {
             send(agent, post, compressed.as_deref())
@@ -95,9 +96,11 @@ fn gzip(body: &[u8], level: u32) -> io::Result<Vec<u8>> {
 fn send(agent: &Agent, post: &Post, compressed: Option<&[u8]>) -> Result<(), Failure> {
     let job = &*post.job;
     let destination = &job.destination;
-    let url = match job.kind {
-        Kind::Activities => &destination.activities_url,
-        Kind::Telemetry => &destination.telemetry_url,
+    let (url, authorization) = match (job.kind, &destination.logs) {
+        (Kind::Activities, _) => (&destination.activities_url, &*destination.authorization),
+        (Kind::Telemetry, _) => (&destination.telemetry_url, &*destination.authorization),
+        (Kind::Logs, Some(logs)) => (&logs.url, logs.authorization.expose()),
+        (Kind::Logs, None) => return Err(Failure::Refused("no log service".to_owned())),
     };
     let mut limit = Duration::from_millis(destination.timeout_ms);
     if let Some(deadline) = post.deadline {
@@ -111,7 +114,7 @@ fn send(agent: &Agent, post: &Post, compressed: Option<&[u8]>) -> Result<(), Fai
         .timeout_global(Some(limit))
         .build()
         .header("content-type", "application/json")
-        .header("authorization", &destination.authorization);
+        .header("authorization", authorization);
     if compressed.is_some() {
         request = request.header("content-encoding", "gzip");
     }
@@ -132,18 +135,22 @@ fn send(agent: &Agent, post: &Post, compressed: Option<&[u8]>) -> Result<(), Fai
 
 /// One agent, with its idle connections, for each way of verifying certificates.
 #[derive(Default)]
-struct Agents(Vec<(TlsSettings, Option<Proxy>, Agent)>);
+pub(crate) struct Agents(Vec<(TlsSettings, Option<Proxy>, Agent)>);
 
 impl Agents {
-    fn for_destination(&mut self, destination: &Destination) -> Result<&Agent, String> {
-        let is_same = |(tls, proxy, _): &(TlsSettings, Option<Proxy>, Agent)| {
-            *tls == destination.tls && *proxy == destination.proxy
+    pub(crate) fn of(
+        &mut self,
+        tls: &TlsSettings,
+        proxy: Option<&Proxy>,
+    ) -> Result<&Agent, String> {
+        let is_same = |(known, way, _): &(TlsSettings, Option<Proxy>, Agent)| {
+            known == tls && way.as_ref() == proxy
         };
         let at = match self.0.iter().position(is_same) {
             Some(at) => at,
             None => {
-                let agent = agent(&destination.tls, destination.proxy.as_ref())?;
-                self.0.push((destination.tls.clone(), destination.proxy.clone(), agent));
+                let agent = agent(tls, proxy)?;
+                self.0.push((tls.clone(), proxy.cloned(), agent));
                 self.0.len() - 1
             }
         };

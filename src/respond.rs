@@ -6,11 +6,13 @@ use nginx_sys::{
     ngx_uint_t,
 };
 use px_core::enforce::{Answer, PageAssets};
+use px_core::policy::Policy;
 
 use crate::conf::Assets;
 use crate::ffi::{self, ERROR, OK, str_of};
 
-/// Calls `look` with the configured values of block answers for this request.
+/// Calls `look` with the configured values of block answers for this request, or those of the remote
+/// configuration.
 ///
 /// # Safety
 ///
@@ -18,6 +20,7 @@ use crate::ffi::{self, ERROR, OK, str_of};
 pub(crate) unsafe fn with_assets<T>(
     r: *mut ngx_http_request_t,
     assets: &Assets,
+    policy: &Policy,
     look: impl FnOnce(&PageAssets<'_>) -> T,
 ) -> T {
     // SAFETY: as the caller's.
@@ -28,10 +31,11 @@ pub(crate) unsafe fn with_assets<T>(
     let cors_headers: Option<Vec<(&str, &str)>> = assets.cors_headers.as_ref().map(|headers| {
         headers.iter().map(|(name, value)| (name.as_str(), evaluate(Some(*value)))).collect()
     });
+    let text_of = |name, own| policy.remote_text(name).unwrap_or_else(|| evaluate(own));
     look(&PageAssets {
-        custom_logo: evaluate(assets.custom_logo),
-        css_ref: evaluate(assets.css_ref),
-        js_ref: evaluate(assets.js_ref),
+        custom_logo: text_of("px_custom_logo", assets.custom_logo),
+        css_ref: text_of("px_css_ref", assets.css_ref),
+        js_ref: text_of("px_js_ref", assets.js_ref),
         block_page_content: evaluate(assets.block_page_content),
         api_protection_block_url: evaluate(assets.api_protection_block_url),
         api_protection_default_redirect_url: evaluate(assets.api_protection_default_redirect_url),

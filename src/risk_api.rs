@@ -148,6 +148,8 @@ pub(crate) unsafe fn start(
 ) -> Result<(), Refused> {
     // SAFETY: the context of a live request; the reference count keeps it beyond this borrow.
     let enforcement = unsafe { std::rc::Rc::clone(&(*ctx).enforcement) };
+    // SAFETY: as above.
+    let policy = unsafe { std::rc::Rc::clone(&(*ctx).policy) };
     let refuse = |cause, pending| Err(Refused { cause, pending });
     // SAFETY: the context of this live request, borrowed for this statement.
     let is_chosen = unsafe { (*ctx).risk_backend.is_some() };
@@ -179,7 +181,7 @@ pub(crate) unsafe fn start(
             ctx,
             location.uri.as_bytes(),
             pending.risk_body(),
-            enforcement.policy.authorization().as_bytes(),
+            policy.authorization().as_bytes(),
         )
     };
     let Some(sr) = subrequest else {
@@ -215,9 +217,9 @@ pub(crate) unsafe fn start(
     let limit = match enforcement.enforce_timeout {
         Some(whole) => {
             let gone = clock::now_ms().saturating_sub(pending_since);
-            enforcement.s2s_timeout.min(whole.saturating_sub(gone)).max(1)
+            policy.options().s2s_timeout_ms.min(whole.saturating_sub(gone)).max(1)
         }
-        None => enforcement.s2s_timeout,
+        None => policy.options().s2s_timeout_ms,
     };
     let limit = usize::try_from(limit).unwrap_or(60_000);
     // SAFETY: a complete event that is not armed.

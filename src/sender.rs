@@ -49,6 +49,8 @@ pub(crate) struct Destination {
     pub(crate) telemetry_url: String,
     /// `Bearer …`, never logged.
     pub(crate) authorization: String,
+    /// Where log records go, if they are shipped.
+    pub(crate) logs: Option<LogService>,
     /// 1..=9, or `None` for uncompressed bodies.
     pub(crate) gzip_level: Option<u32>,
     pub(crate) batch_size: usize,
@@ -61,8 +63,16 @@ pub(crate) struct Destination {
     pub(crate) spool: Option<spool::Setting>,
 }
 
+/// HUMAN's service for log records (remote-config-and-telemetry.md § 5).
+#[derive(PartialEq, Eq)]
+pub(crate) struct LogService {
+    pub(crate) url: String,
+    /// `Bearer …`
+    pub(crate) authorization: Secret,
+}
+
 /// A forward proxy; HTTPS goes through it by `CONNECT`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Proxy {
     /// `http://host:port`
     pub(crate) url: String,
@@ -97,6 +107,7 @@ impl Job {
 pub(crate) enum Kind {
     Activities,
     Telemetry,
+    Logs,
 }
 
 /// What the threads tell the event loop. All but the last three count activities.

@@ -14,7 +14,7 @@ use px_core::counters::App;
 
 use crate::app_places::AppPlaces;
 use crate::ffi::{self, ERROR, OK};
-use crate::{clock, conf};
+use crate::{app_places, background, clock, conf};
 
 const SIZE: usize = 128 * 1024;
 /// A line about a failing backend is written at most this often, by all workers together.
@@ -36,7 +36,10 @@ pub(crate) struct Shared {
     pub(crate) risk_log: Limit,
     pub(crate) activities_log: Limit,
     pub(crate) spool_log: Limit,
+    pub(crate) background_log: Limit,
     pub(crate) apps: AppPlaces,
+    /// Of each application's place, a hash of the configuration that HUMAN was told of; 0: none.
+    told: [AtomicU64; app_places::PLACES + 1],
     breakers: [BackendBreaker; BREAKERS],
     workers: [WorkerPlace; NGX_MAX_PROCESSES as usize],
 }
@@ -69,10 +72,15 @@ impl WorkerPlace {
 
     /// Whether a worker is there and lives. Who was killed could not leave.
     fn is_alive(&self) -> bool {
-        let pid = libc::pid_t::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or_default();
-        // SAFETY: signal 0 reaches nobody: it asks whether the process is there.
-        pid != 0 && (unsafe { libc::kill(pid, 0) } == 0 || is_somebody_elses())
+        is_alive(self.pid.load(Ordering::Relaxed))
     }
+}
+
+/// Whether a process is there; 0 is none.
+pub(crate) fn is_alive(pid: u64) -> bool {
+    let pid = libc::pid_t::try_from(pid).unwrap_or_default();
+    // SAFETY: signal 0 reaches nobody: it asks whether the process is there.
+    pid != 0 && (unsafe { libc::kill(pid, 0) } == 0 || is_somebody_elses())
 }
 
 /// Whether the last `kill` failed because the process, which is there, is another user's.
@@ -95,6 +103,13 @@ impl Shared {
     /// The counters of the application at `place`.
     pub(crate) fn app(&self, place: usize) -> &App {
         self.apps.at(place)
+    }
+
+    /// Whether HUMAN has not been told of this configuration of the application at `place`; from now on
+    /// it has.
+    pub(crate) fn is_untold(&self, place: usize, configuration: u64) -> bool {
+        let told = self.told.get(place).or(self.told.last());
+        told.is_some_and(|told| told.swap(configuration, Ordering::Relaxed) != configuration)
     }
 
     /// The place of this worker.
@@ -171,7 +186,7 @@ impl SharedZone {
     ///
     /// `cf` must be the configuration state nginx passed to the calling callback.
     pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let name = format!("px_shared_4.{}", size_of::<Shared>());
+        let name = format!("px_shared_5.{}", size_of::<Shared>());
         // SAFETY: `cf` is live.
         let pool = unsafe { (*cf).pool };
         // SAFETY: the configuration pool is live.
@@ -241,11 +256,14 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
             // SAFETY: null or this cycle's configuration.
             let Some(main) = (unsafe { main.as_ref() }) else { return OK };
             let Some(shared) = main.shared.get() else { return OK };
-            shared.configurations.fetch_add(1, Ordering::Relaxed);
+            let before = shared.configurations.fetch_add(1, Ordering::Relaxed);
+            main.configuration.set(before + 1);
             for enforcement in &main.enforcements {
-                let id = &enforcement.policy.options().app_id;
+                let policy = enforcement.policy();
+                let id = &policy.options().app_id;
                 enforcement.app_place.set(shared.apps.place_of(id));
             }
+            background::prepare(main);
             OK
         },
     )

@@ -3,6 +3,8 @@
 //! A field is `None` where the level does not set it. Scalars inherit; a list that is set at a
 //! level replaces the inherited one, as nginx's own array directives do (options.md § 1).
 
+use std::path::PathBuf;
+
 use px_core::base_url::BaseUrl;
 use px_core::credentials::{BodyRegex, Endpoint, LoginMethod, Protocol};
 use px_core::endpoints;
@@ -159,6 +161,31 @@ values! {
     first_party_timeout_ms: u64,
     /// `Some(None)`: switched off.
     first_party_cache: Option<CacheSetting>,
+
+    code_enforcer: bool,
+    csp_enabled: bool,
+    /// Milliseconds, as the next.
+    csp_no_updates_max_interval: u64,
+    csp_policy_refresh_interval: u64,
+    csp_data_url: BaseUrl,
+    csp_nonce: ComplexValue,
+
+    snippet_provider_enabled: bool,
+    /// Milliseconds.
+    snippet_provider_cache_ttl: u64,
+    snippet_provider_url: BaseUrl,
+    create_custom_snippet: ComplexValue,
+
+    remote_config_id: String,
+    remote_config_auth_token: Secret,
+    remote_config_max_fetch_attempts: u32,
+    /// Milliseconds, as the next; 0: only when HUMAN says so.
+    remote_config_retry_interval_ms: u64,
+    remote_config_refresh_interval: u64,
+    /// `Some(None)`: switched off.
+    remote_config_cache: Option<PathBuf>,
+    initial_telemetry_enabled: bool,
+    logger_auth_token: Secret,
 
     cors_support_enabled: bool,
     cors_preflight_request_filter_enabled: bool,
@@ -470,7 +497,8 @@ impl Values {
             score_header_enabled score_header_name upstream_score_header_name
             identifier_header_name add_block_result_header
             cors_support_enabled cors_preflight_request_filter_enabled
-            telemetry_header max_body_size hype_sale_fail_open
+            telemetry_header max_body_size hype_sale_fail_open logger_severity logger_auth_token
+            remote_config_id remote_config_auth_token
         }
         if let Some(enabled) = self.agentic_trust_enabled {
             options.agentic_trust.enabled = enabled;
@@ -478,6 +506,8 @@ impl Values {
         if let Some(path) = &self.agentic_trust_mcp_endpoint_path {
             options.agentic_trust.mcp_endpoint_path.clone_from(path);
         }
+        options.snippet_enabled = self.snippet_provider_enabled.unwrap_or(false);
+        options.csp_enabled = self.csp_enabled.or(self.code_enforcer).unwrap_or(false);
         if self.sensitive_headers_enabled == Some(false) {
             options.sensitive_headers = vec!["cookie".to_owned()];
         }

@@ -162,10 +162,10 @@ unsafe extern "C" fn get(
                     ctx.extracted.as_ref()?.operations().first_type()?.into()
                 }
                 (Some(verdict), _) if [DATA_ENRICHMENT, PXDE, PX_PXDE].contains(&variable.name) => {
-                    verdict.data_enrichment(&ctx.enforcement.policy)?.into()
+                    verdict.data_enrichment(&ctx.policy)?.into()
                 }
                 (Some(verdict), _) if variable.name == PXDE_VERIFIED => {
-                    verdict.data_enrichment(&ctx.enforcement.policy)?;
+                    verdict.data_enrichment(&ctx.policy)?;
                     "1".into()
                 }
                 (Some(verdict), _) => (variable.text)(verdict)?,

@@ -7,8 +7,10 @@ use nginx_sys::{
     ngx_uint_t,
 };
 use px_core::enforce;
+use px_core::telemetry::Machine;
 
 use crate::activities::Reporter;
+use crate::background::{self, Background};
 use crate::conf::{self, MainConf};
 use crate::ffi::{self, OK};
 use crate::log::{self, NOTICE};
@@ -24,17 +26,24 @@ pub(crate) struct Worker {
     pub(crate) enforcer: enforce::Worker,
     pub(crate) request_ids: RequestIds,
     pub(crate) reporter: Reporter,
+    pub(crate) background: Background,
     /// This machine's name, for telemetry.
-    pub(crate) node_name: String,
+    node_name: String,
     _resolver: Resolver,
 }
 
 impl Worker {
+    /// What telemetry says of the machine.
+    pub(crate) fn machine(&self) -> Machine<'_> {
+        Machine { os_name: std::env::consts::OS, node_name: &self.node_name }
+    }
+
     pub(crate) fn start(main: &MainConf) -> Self {
         Self {
             enforcer: enforce::Worker::default(),
             request_ids: RequestIds::new(),
             reporter: Reporter::start(main),
+            background: Background::new(main),
             node_name: node_name(),
             _resolver: Resolver::start(main.upstreams.backends()),
         }
@@ -60,7 +69,7 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
             let Some(main) = (unsafe { main.as_ref() }) else { return OK };
             // Where nothing is enforced nothing runs in the background.
             if !main.enforcements.is_empty() {
-                main.with_worker(|_| ());
+                main.with_worker(|worker| background::send_initial_telemetry(main, worker));
                 log::cycle_line(
                     NOTICE,
                     &format!(
@@ -84,7 +93,8 @@ pub(crate) unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
             let main = unsafe { conf::main_conf_of_cycle(cycle) };
             // SAFETY: null or this cycle's configuration.
             let Some(main) = (unsafe { main.as_ref() }) else { return };
-            let Some(worker) = main.worker.take() else { return };
+            let Some(mut worker) = main.worker.take() else { return };
+            worker.background.close(main);
             // SAFETY: a flag that signal handlers set.
             let limit = if unsafe { ngx_terminate } != 0 { TERMINATE_LIMIT } else { QUIT_LIMIT };
             worker.reporter.close(main, limit);

@@ -28,6 +28,22 @@ use crate::log::{self, Severity, WARN};
 use crate::login::EndpointExpressions;
 use crate::{spool, status, token_cache};
 
+/// What a number without unit counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Minutes,
+    Seconds,
+}
+
+impl Unit {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Minutes => "a number of minutes",
+            Self::Seconds => "a number of seconds",
+        }
+    }
+}
+
 /// The words of one directive.
 pub(crate) struct Args<'a> {
     pub(super) cf: *mut ngx_conf_t,
@@ -232,6 +248,43 @@ impl Args<'_> {
         match (dir, max_size) {
             (Some(dir), Some(max_size)) => Ok(Some(spool::Setting { dir, max_size })),
             _ => Err(Refusal::Other("needs both \"path\" and \"max_size\"".to_owned())),
+        }
+    }
+
+    /// A time whose number alone counts in `unit`, in milliseconds: 1 second to 30 days.
+    pub(super) fn time_in(&self, unit: Unit) -> Result<u64, Refusal> {
+        let text = self.text(0)?;
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let milliseconds = match (is_number, unit) {
+            (true, Unit::Minutes) => text.parse::<u64>().ok().and_then(|n| n.checked_mul(60_000)),
+            (true, Unit::Seconds) => text.parse::<u64>().ok().and_then(|n| n.checked_mul(1000)),
+            (false, _) => {
+                let mut word = self.words.first().copied().unwrap_or(ffi::str_of(""));
+                // SAFETY: a word of the directive; 0 = in milliseconds.
+                u64::try_from(unsafe { ngx_parse_time(&raw mut word, 0) }).ok()
+            }
+        };
+        const DAY: u64 = 86_400_000;
+        milliseconds.filter(|ms| (1000..=30 * DAY).contains(ms)).ok_or_else(|| Refusal::Value {
+            value: text,
+            reason: format!("it must be {}, or a time with its unit, from 1s to 30d", unit.words()),
+        })
+    }
+
+    /// `off`, which is 0, or a time from a second on, in milliseconds.
+    pub(super) fn refresh_interval(&self) -> Result<u64, Refusal> {
+        match &*self.text(0)? {
+            "off" => Ok(0),
+            _ => self.milliseconds(1000, 86_400_000),
+        }
+    }
+
+    /// `off`, or a directory that nginx makes.
+    pub(super) fn directory_or_off(&self) -> Result<Option<PathBuf>, Refusal> {
+        match &*self.text(0)? {
+            "off" => Ok(None),
+            "" => Err(Refusal::Other("names no directory".to_owned())),
+            path => self.made_by_nginx(path).map(Some),
         }
     }
 

@@ -59,15 +59,19 @@ pub fn for_each_name<'r>(request: &Request<'r>, custom_header: &str, visit: impl
     names.filter(|name| seen.is_new(name)).for_each(visit);
 }
 
-/// The value of the cookie `name`, if it has one; of several with that name the last.
+/// The value of the cookie `name` in these headers, if it has one; of several with that name the last.
+pub fn last_value<'r>(headers: impl Iterator<Item = &'r [u8]>, name: &str) -> Option<&'r [u8]> {
+    let pairs = headers.flat_map(pieces).filter_map(split);
+    pairs.filter(|(known, _)| *known == name.as_bytes()).last().map(|(_, value)| value)
+}
+
+/// As [`last_value`], of all headers that hold cookies.
 pub(crate) fn value_of<'r>(
     request: &Request<'r>,
     custom_header: &str,
     name: &str,
 ) -> Option<&'r [u8]> {
-    let headers = request.header_values("cookie").chain(request.header_values(custom_header));
-    let pairs = headers.flat_map(pieces).filter_map(split);
-    pairs.filter(|(known, _)| *known == name.as_bytes()).last().map(|(_, value)| value)
+    last_value(request.header_values("cookie").chain(request.header_values(custom_header)), name)
 }
 
 /// Cookies of a request in their order, those whose names `names` lists, as one `Cookie` header

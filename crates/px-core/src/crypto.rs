@@ -49,6 +49,13 @@ impl Secrets {
         self.keys.iter().find(|key| key.index == index).map(|key| key.redacted.as_str())
     }
 
+    /// The HMAC of `message` under the first secret, 64 lower-case hex digits.
+    pub fn sign(&self, message: &[u8]) -> Option<String> {
+        let keyed = self.keys.first()?.keyed.clone();
+        let tag = keyed.chain_update(message).finalize().into_bytes();
+        Some(tag.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Whether `hex`, 64 lower-case digits, is the HMAC of `message` under one of the secrets.
     pub fn authenticate(&self, message: &[u8], hex: &[u8]) -> bool {
         let Some(tag) = Tag::from_hex(hex) else { return false };

@@ -108,8 +108,8 @@ fn percentage(value: &Value) -> u32 {
         other => other.as_f64(),
     };
     let clamped = number.unwrap_or(0.0_f64).clamp(0.0, 100.0);
-    // The saturating cast is exact between 0 and 100, but for the part behind the point, and NaN is 0.
-    clamped as u32
+    // Whole steps: what lies behind the point, and what is no number at all, counts for nothing.
+    (0..=100).rev().find(|step| f64::from(*step) <= clamped).unwrap_or(0)
 }
 
 /// The policy with session and visitor in the first URL of its `report-uri`; `None` if that is no
@@ -177,8 +177,8 @@ pub fn with_nonce<'t>(policy: &'t str, nonce: &str) -> Cow<'t, str> {
         return policy.into();
     }
     let has_source = |rest: &str| rest.starts_with(|letter: char| letter != ' ' && letter != ';');
-    let found = policy.match_indices(DIRECTIVE).map(|(at, _)| at + DIRECTIVE.len());
-    let source = found.filter(|at| policy.get(*at..).is_some_and(has_source)).next();
+    let mut found = policy.match_indices(DIRECTIVE).map(|(at, _)| at + DIRECTIVE.len());
+    let source = found.find(|at| policy.get(*at..).is_some_and(has_source));
     let (at, text) = match source {
         Some(at) => (at, format!("'nonce-{nonce}' ")),
         None => (policy.find(';').map_or(0, |at| at + 1), format!(" script-src 'nonce-{nonce}';")),

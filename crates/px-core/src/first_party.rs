@@ -94,12 +94,12 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 const FIRST_PARTY: &str = "x-px-first-party";
 const TRUE_IP: &str = "x-px-enforcer-true-ip";
 
+/// Name and value.
+pub type UpstreamHeader<'r> = (Cow<'r, [u8]>, Cow<'r, [u8]>);
+
 /// The headers of the request to the upstream, in the order of first-party.md § 2.1, without `Host`
 /// and those of the body's length, which belong to the caller's side.
-pub fn upstream_headers<'r>(
-    request: &Request<'r>,
-    policy: &Policy,
-) -> Vec<(Cow<'r, [u8]>, Cow<'r, [u8]>)> {
+pub fn upstream_headers<'r>(request: &Request<'r>, policy: &Policy) -> Vec<UpstreamHeader<'r>> {
     let options = policy.options();
     let named_in_connection: Vec<&[u8]> = request
         .header_values("connection")
@@ -114,7 +114,7 @@ pub fn upstream_headers<'r>(
             && !policy.is_sensitive_header(name)
     };
     let kept = request.headers.iter().filter(|header| is_forwarded(header.name));
-    let mut headers: Vec<(Cow<'r, [u8]>, Cow<'r, [u8]>)> =
+    let mut headers: Vec<UpstreamHeader<'r>> =
         kept.map(|header| (header.name.into(), header.value.into())).collect();
 
     let client_ip = client_ip::extract(request, &options.ip_headers);

@@ -41,6 +41,7 @@ pub mod graphql;
 pub mod hooks;
 mod json;
 mod known_headers;
+pub mod log_records;
 pub mod metrics;
 pub mod policy;
 pub mod reason;

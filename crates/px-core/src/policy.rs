@@ -18,6 +18,7 @@ use crate::extracted::Extraction;
 use crate::filter::Filters;
 use crate::first_party::Paths;
 use crate::hooks::Hooks;
+use crate::log_records::LOG_HEADER;
 use crate::reason::ModuleMode;
 use crate::remote_config::Document;
 use crate::request::Request;
@@ -196,8 +197,8 @@ impl Policy {
         &self.endpoints.sensor_script
     }
 
-    /// Names of the request headers that only the module may set for the origin. A client's own must
-    /// be removed from every request, enforced or not (flow.md § 8).
+    /// Names of the request headers that only the module may set for the origin, and of that whose value
+    /// is no origin's business. A client's own must be removed from every request, enforced or not (flow.md § 8).
     pub fn owned_headers(&self) -> impl Iterator<Item = &str> {
         let options = &self.options;
         let block_result = if options.add_block_result_header { BLOCK_RESULT_HEADER } else { "" };
@@ -207,7 +208,12 @@ impl Policy {
             }
             false => [""; 3],
         };
-        let names: [&str; 4] = [
+        let log_token = match options.logger_auth_token.expose().is_empty() {
+            true => "",
+            false => LOG_HEADER,
+        };
+        let names: [&str; 5] = [
+            log_token,
             &options.data_enrichment_header_name,
             &options.upstream_score_header_name,
             &options.identifier_header_name,
@@ -234,7 +240,7 @@ impl Policy {
 
     /// Whether anything at all is done for `request` (flow.md § 2): the switch, or a request header
     /// that stands in for it, and the operator's own condition.
-    pub(crate) fn is_active_for(&self, request: &Request<'_>) -> bool {
+    pub fn is_active_for(&self, request: &Request<'_>) -> bool {
         let Options { enabled, active_header_name, .. } = &self.options;
         (*enabled || has_header_with_one(request, active_header_name)) && !request.hooks.is_disabled
     }
@@ -287,7 +293,9 @@ impl Policy {
     /// Whether the header `name` (any case) must not be reported.
     pub(crate) fn is_sensitive_header(&self, name: &[u8]) -> bool {
         let mut sensitive = self.options.sensitive_headers.iter();
-        sensitive.any(|listed| listed.as_bytes().eq_ignore_ascii_case(name))
+        let is = |listed: &str| listed.as_bytes().eq_ignore_ascii_case(name);
+        sensitive.any(|listed| is(listed))
+            || (!self.options.logger_auth_token.expose().is_empty() && is(LOG_HEADER))
     }
 }
 

@@ -36,7 +36,8 @@ wire_words! {
 }
 
 wire_words! {
-    /// How much the module logs.
+    /// How much the module says about requests (`px_logger_severity`): nothing; what goes wrong; every
+    /// verdict, at a level that a release nginx shows.
     LoggerSeverity { None => "none", Error => "error", Debug => "debug", }
 }
 

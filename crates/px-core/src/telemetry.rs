@@ -119,6 +119,11 @@ pub fn body(
     out
 }
 
+/// What telemetry would say of the configuration itself: another text, another configuration.
+pub fn fingerprint(policy: &Policy) -> String {
+    Value::from(active_config(policy)).to_string()
+}
+
 #[derive(Serialize)]
 struct Telemetry<'a> {
     #[serde(rename = "type")]
@@ -264,6 +269,7 @@ fn config(options: &Options) -> Map<String, Value> {
         hype_sale_fail_open,
         telemetry_header,
         logger_severity,
+        logger_auth_token,
         snippet_enabled,
         csp_enabled,
         remote_config_id,
@@ -376,6 +382,7 @@ fn config(options: &Options) -> Map<String, Value> {
         ("px_hype_sale_fail_open", json!(hype_sale_fail_open)),
         ("px_telemetry_header", json!(telemetry_header)),
         ("px_logger_severity", json!(logger_severity)),
+        ("px_logger_auth_token", redacted(logger_auth_token)),
         ("px_snippet_injection_enabled", json!(snippet_enabled)),
         ("px_csp_enabled", json!(csp_enabled)),
         ("px_remote_config_id", json!(remote_config_id)),

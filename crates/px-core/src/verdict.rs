@@ -14,8 +14,10 @@ use crate::data_enrichment::DataEnrichment;
 use crate::enforce::{Answer, OriginResponse, PageAssets};
 use crate::extracted::Extracted;
 use crate::facts::Facts;
+use crate::log_records;
 use crate::policy::{BLOCK_RESULT_HEADER, Policy};
 use crate::reason::{BlockReason, CallReason, CookieOrigin, ModuleMode, PassReason, VidSource};
+use crate::request::Request;
 use crate::risk::{RiskAnswer, S2sError};
 use crate::score::Score;
 use crate::token::json_text::is_truthy;
@@ -392,6 +394,16 @@ impl Verdict<'_> {
             Some(value) => Some(DataEnrichment { value, verified: true }),
             None => DataEnrichment::from_cookie(self.facts.visitor.pxde?, policy.secrets()),
         }
+    }
+
+    /// Whether the request asks to have its log records shipped ([`log_records::write`]).
+    pub fn ships_logs(&self, policy: &Policy) -> bool {
+        log_records::are_wanted(&self.facts.request, &policy.options().logger_auth_token)
+    }
+
+    /// The request that was judged.
+    pub fn request(&self) -> &Request<'_> {
+        &self.facts.request
     }
 
     /// Id of this request as reported.

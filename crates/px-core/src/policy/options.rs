@@ -212,6 +212,8 @@ pub struct Options {
     /// Header of the telemetry command.
     pub telemetry_header: String,
     pub logger_severity: LoggerSeverity,
+    /// A request whose header holds it has its log records shipped; empty: none.
+    pub logger_auth_token: Secret,
     /// `px_snippet_provider_enabled`
     pub snippet_enabled: bool,
     pub csp_enabled: bool,
@@ -310,6 +312,7 @@ impl Default for Options {
             hype_sale_fail_open: false,
             telemetry_header: "x-px-enforcer-telemetry".to_owned(),
             logger_severity: LoggerSeverity::Error,
+            logger_auth_token: Secret::default(),
             snippet_enabled: false,
             csp_enabled: false,
             remote_config_id: String::new(),
