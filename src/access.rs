@@ -212,7 +212,9 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
     // SAFETY: the context of this live request.
     let known = unsafe { &mut *ctx };
     known.token_lookup = lookup;
-    known.wants_csp = policy.options().csp_enabled && policy.is_active_for(&view);
+    known.wants_csp = policy.options().csp_enabled
+        && !matches!(step, Step::FirstParty(_) | Step::Notification(_))
+        && policy.is_active_for(&view);
     match step {
         Step::Inactive => DECLINED,
         Step::Filtered(reason) => {

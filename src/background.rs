@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use nginx_sys::{ngx_add_timer, ngx_cycle, ngx_del_timer, ngx_event_t, ngx_exiting};
+use nginx_sys::{ngx_add_timer, ngx_cycle, ngx_cycle_t, ngx_del_timer, ngx_event_t, ngx_exiting};
 use px_core::crypto::Secrets;
 use px_core::csp::{self, CspPolicy};
 use px_core::policy::{Policy, Secret};
@@ -316,7 +316,11 @@ pub(crate) fn notify(main: &MainConf, enforcement: &Enforcement, version: u64) {
 
 /// A configuration is about to be used: gives each task its place, and the documents that were kept on
 /// disk. In the master, before it makes workers.
-pub(crate) fn prepare(main: &MainConf) {
+///
+/// # Safety
+///
+/// `cycle` must be the one being made.
+pub(crate) unsafe fn prepare(main: &MainConf, cycle: *mut ngx_cycle_t) {
     let Some(documents) = main.documents.get() else { return };
     let keys: Vec<u64> = main.tasks.iter().map(Task::key).collect();
     documents.assign(&keys);
@@ -336,7 +340,8 @@ pub(crate) fn prepare(main: &MainConf) {
                 let text = format!(
                     "px: the remote configuration kept in \"{file}\" is not used: {reason}"
                 );
-                log::cycle_line(WARN, &text);
+                // SAFETY: as the caller's.
+                unsafe { log::line_of(cycle, WARN, &text) };
             }
         }
     }

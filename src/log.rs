@@ -6,7 +6,7 @@ pub(crate) use px_core::reason::LoggerSeverity as Severity;
 
 use nginx_sys::{
     NGX_LOG_ALERT, NGX_LOG_DEBUG, NGX_LOG_EMERG, NGX_LOG_ERR, NGX_LOG_INFO, NGX_LOG_NOTICE,
-    NGX_LOG_WARN, ngx_conf_log_error, ngx_conf_t, ngx_cycle, ngx_http_request_t,
+    NGX_LOG_WARN, ngx_conf_log_error, ngx_conf_t, ngx_cycle, ngx_cycle_t, ngx_http_request_t,
     ngx_log_error_core, ngx_log_t, ngx_uint_t,
 };
 
@@ -68,10 +68,19 @@ pub(crate) unsafe fn request_line(r: *mut ngx_http_request_t, level: ngx_uint_t,
 pub(crate) fn cycle_line(level: ngx_uint_t, text: &str) {
     // SAFETY: nginx sets the cycle before it loads modules and replaces it only on this thread.
     let cycle = unsafe { ngx_cycle };
-    if cycle.is_null() {
-        return;
+    if !cycle.is_null() {
+        // SAFETY: the current cycle is live.
+        unsafe { line_of(cycle, level, text) };
     }
-    // SAFETY: the current cycle is live.
+}
+
+/// A line about a cycle that need not be the current one yet.
+///
+/// # Safety
+///
+/// `cycle` must be live. Main thread only.
+pub(crate) unsafe fn line_of(cycle: *mut ngx_cycle_t, level: ngx_uint_t, text: &str) {
+    // SAFETY: the caller vouches for the cycle.
     let log = unsafe { (*cycle).log };
     if !log.is_null() {
         // SAFETY: the current cycle's log is live.

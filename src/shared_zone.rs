@@ -263,7 +263,8 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
                 let id = &policy.options().app_id;
                 enforcement.app_place.set(shared.apps.place_of(id));
             }
-            background::prepare(main);
+            // SAFETY: nginx passes the cycle it has just configured.
+            unsafe { background::prepare(main, cycle) };
             OK
         },
     )

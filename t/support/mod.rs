@@ -48,7 +48,8 @@ pub fn protect_as(app: &App, risk_api: &str, collector: &str) -> String {
          px_backend_url {risk_api};\n\
          px_backend_collector_url {collector};\n\
          px_client_host {collector};\n\
-         px_captcha_script_host {collector};\n",
+         px_captcha_script_host {collector};\n\
+         px_initial_telemetry_enabled off;\n",
         app.id, app.auth_token, app.secret,
     )
 }

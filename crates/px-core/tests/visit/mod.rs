@@ -279,6 +279,11 @@ fn play_once<'r>(
             check_upstream(&route, &site.policy);
             return Played::nothing();
         }
+        Step::Notification(notification) => {
+            assert!(notification.is_genuine || notification.version == 0);
+            assert!(matches!(notification.answer().status, 200 | 400));
+            return Played::nothing();
+        }
         Step::Decided(verdict) => (verdict, false),
         Step::AskRisk(pending) => {
             let body = said.json("risk body", pending.risk_body());
