@@ -39,13 +39,24 @@ pub(crate) fn of(values: &Values) -> Vec<Advice> {
     let no_graphql = values.graphql_enabled == Some(false);
     const LOGINS: &str = "has no effect without \"px_enable_login_creds_extraction on\"";
     const GRAPHQL: &str = "has no effect where \"px_graphql_enabled\" is off";
+    const HYPE: &str = "has no effect without \"px_hype_sale\"";
     const SCORE: &str = "has no effect without \"px_score_header_enabled on\"";
     const PAGE: &str = "has no effect without \"px_custom_block_url\"";
     const PROTECTION: &str = "has no effect without \"px_api_protection_mode on\"";
     const CORS: &str = "has no effect without \"px_cors_support_enabled on\"";
+    // What a remote configuration may switch on is there for that.
+    let is_remote = named(&values.remote_config_id) && values.remote_config_auth_token.is_some();
+    let no_first_party = values.first_party_enabled == Some(false) && !is_remote;
+    let no_csp = !on(values.csp_enabled.or(values.code_enforcer)) && !is_remote;
+    let no_snippet = !on(values.snippet_provider_enabled) && !is_remote;
+    const FIRST_PARTY: &str = "has no effect where \"px_first_party_enabled\" is off";
+    const CSP: &str = "has no effect without \"px_csp_enabled on\"";
+    const SNIPPET: &str = "has no effect without \"px_snippet_provider_enabled on\"";
+    const REMOTE: &str = "has no effect without \"px_remote_config_id\" and \
+        \"px_remote_config_auth_token\"";
     let redirect_to_referer =
         if no_page { PAGE } else { "has no effect without \"px_redirect_on_custom_url on\"" };
-    let checks: [(&'static [&'static str], bool, bool, &'static str); 28] = [
+    let checks: [(&'static [&'static str], bool, bool, &'static str); 41] = [
         (
             &["px_compression_level"],
             values.compression_level.is_some(),
@@ -196,6 +207,64 @@ pub(crate) fn of(values: &Values) -> Vec<Advice> {
             values.agentic_trust_mcp_endpoint_path.is_some(),
             !on(values.agentic_trust_enabled),
             "has no effect without \"px_agentic_trust_enabled on\"",
+        ),
+        (
+            &["px_hype_sale_fail_open"],
+            on(values.hype_sale_fail_open),
+            values.hype_sale.is_none(),
+            HYPE,
+        ),
+        (
+            &["px_custom_first_party_prefix"],
+            named(&values.custom_first_party_prefix),
+            no_first_party,
+            FIRST_PARTY,
+        ),
+        (
+            &["px_first_party_cache"],
+            values.first_party_cache.as_ref().is_some_and(Option::is_some),
+            no_first_party,
+            FIRST_PARTY,
+        ),
+        (&["px_csp_data_url"], values.csp_data_url.is_some(), no_csp, CSP),
+        (&["px_csp_nonce"], values.csp_nonce.is_some(), no_csp, CSP),
+        (
+            &["px_csp_policy_refresh_interval_minutes"],
+            values.csp_policy_refresh_interval.is_some(),
+            no_csp,
+            CSP,
+        ),
+        (
+            &["px_csp_no_updates_max_interval_minutes"],
+            values.csp_no_updates_max_interval.is_some(),
+            no_csp,
+            CSP,
+        ),
+        (&["px_snippet_provider_url"], values.snippet_provider_url.is_some(), no_snippet, SNIPPET),
+        (
+            &["px_create_custom_snippet"],
+            values.create_custom_snippet.is_some(),
+            no_snippet,
+            SNIPPET,
+        ),
+        (
+            &["px_snippet_provider_cache_ttl_seconds"],
+            values.snippet_provider_cache_ttl.is_some(),
+            values.snippet_provider_url.is_none(),
+            "has no effect without \"px_snippet_provider_url\"",
+        ),
+        (
+            &["px_remote_config_auth_token", "px_remote_config_auth_token_file"],
+            values.remote_config_auth_token.is_some(),
+            !is_remote,
+            REMOTE,
+        ),
+        (&["px_remote_config_id"], named(&values.remote_config_id), !is_remote, REMOTE),
+        (
+            &["px_remote_config_cache"],
+            values.remote_config_cache.as_ref().is_some_and(Option::is_some),
+            !is_remote,
+            REMOTE,
         ),
         (
             &["px_monitored_routes"],

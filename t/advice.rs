@@ -44,6 +44,26 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "is shorter than \"px_s2s_timeout\" and cuts calls short",
         "px_s2s_timeout 900ms;",
     ),
+    (
+        "px_hype_sale_fail_open",
+        "on",
+        "has no effect without \"px_hype_sale\"",
+        "px_hype_sale $arg_a;",
+    ),
+    ("px_csp_data_url", "https://a.test/b", CSP, "px_csp_enabled on;"),
+    ("px_csp_nonce", "$request_id", CSP, "px_code_enforcer on;"),
+    ("px_csp_policy_refresh_interval_minutes", "5", CSP, "px_csp_enabled on;"),
+    ("px_csp_no_updates_max_interval_minutes", "5", CSP, "px_csp_enabled on;"),
+    ("px_snippet_provider_url", "https://a.test/b", SNIPPET, "px_snippet_provider_enabled on;"),
+    ("px_create_custom_snippet", "<a>", SNIPPET, "px_snippet_provider_enabled on;"),
+    (
+        "px_snippet_provider_cache_ttl_seconds",
+        "60",
+        "has no effect without \"px_snippet_provider_url\"",
+        "px_snippet_provider_enabled on; px_snippet_provider_url https://a.test/b;",
+    ),
+    ("px_remote_config_id", "a", REMOTE, "px_remote_config_auth_token b;"),
+    ("px_remote_config_auth_token", "a", REMOTE, "px_remote_config_id b;"),
     ("px_debug_probability", "10", "has no effect without \"px_debug on\"", "px_debug on;"),
     (
         "px_login_credentials_extraction",
@@ -89,6 +109,10 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "px_block_enabled on;",
     ),
 ];
+const CSP: &str = "has no effect without \"px_csp_enabled on\"";
+const SNIPPET: &str = "has no effect without \"px_snippet_provider_enabled on\"";
+const REMOTE: &str =
+    "has no effect without \"px_remote_config_id\" and \"px_remote_config_auth_token\"";
 const SCORE: &str = "has no effect without \"px_score_header_enabled on\"";
 const CORS: &str = "has no effect without \"px_cors_support_enabled on\"";
 
@@ -154,4 +178,23 @@ fn other_combinations() {
         &[format!("[warn] px: \"px_bypass_monitor_header\" {text}, px.conf:2")],
     );
     assert_says(&format!("{bypass} px_block_enabled on; px_monitored_routes /a;"), &[]);
+}
+
+#[test]
+fn what_is_for_first_party_is_idle_where_that_is_off() {
+    for line in ["px_custom_first_party_prefix fp;", "px_first_party_cache zone;"] {
+        let off = format!("{ENABLED} px_first_party_enabled off; {line}");
+        let (accepted, said) = check(&off);
+        let expected = "has no effect where \"px_first_party_enabled\" is off";
+        assert!(accepted && said.iter().any(|text| text.contains(expected)), "{said:?}");
+        // A remote configuration may switch it on.
+        let remote = "px_remote_config_id a; px_remote_config_auth_token b;";
+        let cache = "proxy_cache_path /tmp/px-advice keys_zone=zone:1m;";
+        let (accepted, said) = check(format!("{cache} {off} {remote}"));
+        assert!(accepted && said.is_empty(), "{said:?}");
+    }
+    let (accepted, said) = check(format!("{ENABLED} px_first_party_cache nowhere;"));
+    assert!(!accepted);
+    let expected = "names the zone \"nowhere\", which no \"proxy_cache_path\" defines, px.conf:1";
+    assert!(said.iter().any(|text| text.contains(expected)), "{said:?}");
 }

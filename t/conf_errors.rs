@@ -62,10 +62,6 @@ fn names_in_source() -> Vec<String> {
     rows.filter_map(|row| row.split('"').next()).map(str::to_owned).collect()
 }
 
-fn is_synonym(name: &str) -> bool {
-    SYNONYMS.iter().any(|(_, synonym)| *synonym == name)
-}
-
 /// The warning that comes with a directive whatever its value, if there is one.
 fn warning(name: &str) -> Option<&'static str> {
     WARNED.iter().find(|(warned, _)| *warned == name).map(|(_, text)| *text)
@@ -77,6 +73,18 @@ fn good(row: &Row, files: &Files) -> String {
         .replace("SECRET_FILE", &files.secret("secret", "one\n"))
         .replace("PROXY_FILE", &files.secret("proxy", "Basic dXNlcjpwYXNz\n"))
         .replace("CA_FILE", "/etc/ssl/certs/ca-certificates.crt")
+}
+
+/// As many names as a directive has at most.
+const SPELLINGS: usize = 3;
+
+/// Whether this is the name with this number of its directive, or the last where it has fewer.
+fn is_spelling(name: &str, number: usize) -> bool {
+    let first = SYNONYMS.iter().find(|(_, other)| *other == name).map_or(name, |(first, _)| first);
+    let others = SYNONYMS.iter().filter(|(own, _)| *own == first).map(|(_, other)| *other);
+    let names: Vec<&str> = std::iter::once(first).chain(others).collect();
+    assert!(names.len() <= SPELLINGS, "{names:?}");
+    names[number.min(names.len() - 1)] == name
 }
 
 /// A good line for every directive but those that `skip` and those that warn.
@@ -97,10 +105,8 @@ fn this_file_knows_every_directive() {
 #[test]
 fn good_values_are_accepted_in_http_server_and_location() {
     let files = Files::new();
-    let of_one_spelling = good_lines(&files, is_synonym);
-    let with_the_other =
-        good_lines(&files, |name| SYNONYMS.iter().any(|(first, _)| *first == name));
-    for lines in [of_one_spelling, with_the_other] {
+    for spelling in 0..SPELLINGS {
+        let lines = good_lines(&files, |name| !is_spelling(name, spelling));
         let conf = format!(
             "{lines} server {{ {lines} location / {{ {lines} location /in {{ {lines} }} }} }}"
         );
@@ -134,16 +140,16 @@ fn a_wrong_number_of_arguments_is_refused() {
 #[test]
 fn every_flag_takes_the_words_of_all_documents() {
     let flags: Vec<&Row> = ROWS.iter().filter(|row| row.bad == FLAG).collect();
-    assert_eq!(flags.len(), 42);
+    assert_eq!(flags.len(), 51);
     for word in ["on", "off", "true", "false", "1", "0", "On", "OFF", "True", "FALSE"] {
-        let of = |one: bool| {
-            let rows = flags.iter().filter(|row| is_synonym(row.name) != one);
+        let of = |spelling: usize| {
+            let rows = flags.iter().filter(|row| is_spelling(row.name, spelling));
             rows.map(|row| format!("{} {word};\n", row.name)).collect::<String>()
         };
         // Where a flag switches everything on, or warns, others make it complete and quiet.
         let identity = "px_app_id PXabcd1234; px_auth_token t; px_cookie_secret s;\n\
              px_api_protection_block_url /b; px_api_protection_default_redirect_url /c;\n";
-        for lines in [of(true), of(false)] {
+        for lines in (0..SPELLINGS).map(of) {
             let (accepted, said) = check(format!("{identity}{lines}"));
             assert!(accepted, "{word}: {}", said.join("\n"));
         }
@@ -630,7 +636,8 @@ fn without_any_certificate_bundle_an_https_backend_is_refused() {
             ]
         )
     );
-    let plain = "px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1;";
+    let plain = "px_backend_url http://127.0.0.1:1; px_backend_collector_url http://127.0.0.1:1; \
+         px_client_host http://127.0.0.1:1; px_captcha_script_host http://127.0.0.1:1;";
     assert_eq!(run(&format!("{ENABLED} {plain}")), (true, Vec::new()));
     let (accepted, said) = run(&format!("{ENABLED} px_ssl_verify off;"));
     assert!(accepted, "{said:?}");

@@ -93,14 +93,14 @@ fn every_option_reaches_the_innermost_location() {
         ("px_whitelist_hosts status.test", "px_whitelist_hosts", json!(["status.test"])),
         ("px_filter_by_header X-Probe secret", "px_filter_by_header", json!(["x-probe"])),
         (
-            "px_client_host https://client.example.net",
+            "px_client_host https://localhost:1",
             "px_backend_client_url",
-            json!("https://client.example.net"),
+            json!("https://localhost:1"),
         ),
         (
-            "px_captcha_script_host //captcha.example.net",
+            "px_captcha_script_host //localhost:2",
             "px_backend_captcha_url",
-            json!("https://captcha.example.net"),
+            json!("https://localhost:2"),
         ),
         ("px_s2s_timeout 4s", "px_s2s_timeout", json!(4000)),
         ("px_enable_json_response on", "px_advanced_blocking_response_enabled", json!(true)),
@@ -134,10 +134,39 @@ fn every_option_reaches_the_innermost_location() {
             "px_cors_preflight_request_filter_enabled",
             json!(true),
         ),
+        ("px_first_party_enabled on", "px_first_party_enabled", json!(true)),
+        ("px_reverse_xhr_enabled off", "px_reverse_xhr_enabled", json!(false)),
+        ("px_first_party_timeout_ms 2s", "px_first_party_timeout_ms", json!(2000)),
+        ("px_custom_first_party_prefix fp/", "px_custom_first_party_prefix", json!("/fp")),
+        (
+            "px_custom_first_party_sensor_endpoint /s",
+            "px_custom_first_party_sensor_endpoint",
+            json!("/s"),
+        ),
+        (
+            "px_custom_first_party_xhr_endpoint /x/",
+            "px_custom_first_party_xhr_endpoint",
+            json!("/x"),
+        ),
+        (
+            "px_custom_first_party_captcha_endpoint /c",
+            "px_custom_first_party_captcha_endpoint",
+            json!("/c"),
+        ),
+        ("px_hype_sale_fail_open on", "px_hype_sale_fail_open", json!(true)),
+        ("px_hypesale_host https://localhost:3", "px_hypesale_host", json!("https://localhost:3")),
+        ("px_snippet_provider_enabled on", "px_snippet_injection_enabled", json!(true)),
+        ("px_logger_auth_token log-secret", "px_logger_auth_token", json!("***REDACTED***")),
+        ("px_remote_config_id rc-1", "px_remote_config_id", json!("rc-1")),
     ];
     let app = sandbox.app();
     let http: String = options.iter().map(|(line, ..)| format!("{line};\n")).collect();
-    let identity = protect(&sandbox).replace("px_module_mode active_blocking;", "");
+    let set_here = ["px_module_mode", "px_client_host", "px_captcha_script_host"];
+    let identity = protect(&sandbox);
+    let identity: String = identity
+        .lines()
+        .filter(|line| !set_here.iter().any(|name| line.starts_with(name)))
+        .collect();
     let nginx = Nginx::builder()
         .http(&(http + &identity))
         .server(&format!(

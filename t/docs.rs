@@ -262,7 +262,14 @@ fn reported(sandbox: &Sandbox, origin: &Origin, directives: &str) -> Value {
 #[test]
 fn documented_defaults_are_the_defaults() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
-    let of_the_test = ["px_enabled", "px_backend_url", "px_backend_collector_url"];
+    let of_the_test = [
+        "px_enabled",
+        "px_backend_url",
+        "px_backend_collector_url",
+        "px_client_host",
+        "px_captcha_script_host",
+        "px_initial_telemetry_enabled",
+    ];
     let lines: String = entries()
         .iter()
         .filter(|(name, _)| !of_the_test.contains(&name.as_str()))
@@ -281,12 +288,17 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
     let entries = entries();
     for (name, default, path, text) in [
         ("px_enabled", "off", "src/values.rs", "enabled: self.enabled.unwrap_or(false)"),
-        ("px_debug", "off", "src/log.rs", "#[default]\n    Error,"),
+        (
+            "px_debug",
+            "off",
+            "crates/px-core/src/policy/options.rs",
+            "logger_severity: LoggerSeverity::Error",
+        ),
         (
             "px_logger_severity",
             "error",
-            "src/conf.rs",
-            "values.logger_severity.unwrap_or_default()",
+            "crates/px-core/src/policy/options.rs",
+            "logger_severity: LoggerSeverity::Error",
         ),
         ("px_debug_probability", "1", "src/conf.rs", "values.debug_probability.unwrap_or(1)"),
         (
@@ -325,7 +337,7 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
             "src/values.rs",
             "self.cors_create_custom_block_response_headers_enabled != Some(false)",
         ),
-        ("px_s2s_timeout", "1s", "src/conf.rs", "S2S_TIMEOUT: u64 = 1000"),
+        ("px_s2s_timeout", "1s", "crates/px-core/src/policy/options.rs", "s2s_timeout_ms: 1000"),
         (
             "px_compression_enabled",
             "off",
@@ -371,8 +383,63 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
         (
             "px_backend_url",
             "https://sapi-<app id in lower case>.perimeterx.net",
-            "src/conf.rs",
+            "crates/px-core/src/endpoints.rs",
             "https://sapi-{}.perimeterx.net\", app_id.to_ascii_lowercase()",
+        ),
+        (
+            "px_first_party_cache",
+            "off",
+            "src/conf.rs",
+            "values.first_party_cache.clone().flatten()",
+        ),
+        (
+            "px_csp_no_updates_max_interval_minutes",
+            "60",
+            "src/conf.rs",
+            "csp_no_updates_max_interval.unwrap_or(60 * 60_000)",
+        ),
+        (
+            "px_csp_policy_refresh_interval_minutes",
+            "5",
+            "src/conf.rs",
+            "csp_policy_refresh_interval.unwrap_or(5 * 60_000)",
+        ),
+        (
+            "px_csp_data_url",
+            "https://api.perimeterx.com/v1/enforcer-data",
+            "crates/px-core/src/csp.rs",
+            "\"https://api.perimeterx.com/v1/enforcer-data\"",
+        ),
+        (
+            "px_snippet_provider_cache_ttl_seconds",
+            "600",
+            "src/conf.rs",
+            "snippet_provider_cache_ttl.unwrap_or(600_000)",
+        ),
+        (
+            "px_remote_config_max_fetch_attempts",
+            "5",
+            "src/conf.rs",
+            "remote_config_max_fetch_attempts.unwrap_or(5)",
+        ),
+        (
+            "px_remote_config_retry_interval_ms",
+            "1s",
+            "src/conf.rs",
+            "remote_config_retry_interval_ms.unwrap_or(1000)",
+        ),
+        (
+            "px_remote_config_refresh_interval",
+            "10m",
+            "src/conf.rs",
+            "remote_config_refresh_interval.unwrap_or(10 * 60_000)",
+        ),
+        ("px_remote_config_cache", "off", "src/conf.rs", "remote_config_cache.clone().flatten()"),
+        (
+            "px_initial_telemetry_enabled",
+            "on",
+            "src/conf.rs",
+            "initial_telemetry_enabled.unwrap_or(true)",
         ),
     ] {
         assert_eq!(entries[name].default.as_deref(), Some(default), "{name}");

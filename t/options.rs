@@ -1,5 +1,5 @@
 //! Tests for the px module: every option that HUMAN's documents and enforcers know is a directive, or is
-//! named here with the reason why it is none (yet).
+//! named here with the reason why it is none.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,35 +86,6 @@ const OPTIONS: &str = "
     px_max_errors_threshold px_errors_count_interval
 ";
 
-/// Options of features that do not exist yet.
-const TO_COME: &[(&str, &str)] = &[
-    (
-        "first party",
-        "px_first_party_enabled px_reverse_xhr_enabled px_custom_first_party_prefix \
-         px_custom_first_party_sensor_endpoint px_custom_first_party_xhr_endpoint \
-         px_custom_first_party_captcha_endpoint px_first_party_timeout_ms",
-    ),
-    (
-        "CSP",
-        "px_code_enforcer px_csp_enabled px_csp_no_updates_max_interval_minutes \
-         px_csp_policy_refresh_interval_minutes px_csp_data_url px_csp_nonce",
-    ),
-    (
-        "snippet injection",
-        "px_snippet_provider_enabled px_sensor_inject_enabled \
-         px_snippet_injection_enabled px_snippet_provider_cache_ttl_seconds \
-         px_snippet_provider_url px_create_custom_snippet",
-    ),
-    (
-        "remote configuration",
-        "px_remote_config_id px_remote_config_auth_token \
-         px_remote_config_max_fetch_attempts px_remote_config_retry_interval_ms \
-         px_dynamic_configurations px_configuration_server px_configuration_server_port \
-         px_load_interval px_logger_auth_token",
-    ),
-    ("hype sale", "px_hype_sale px_hypesale_host"),
-];
-
 /// Words that have no form in nginx: sections, callbacks whose work other directives do, and what
 /// belongs to other hosts.
 const NO_DIRECTIVE: &str = "
@@ -131,16 +102,14 @@ fn every_option_is_a_directive_or_named_here() {
     let source = fs::read_to_string(source).expect("the source is there");
     let rows = source.lines().filter_map(|line| line.trim().strip_prefix("row(c\""));
     let directives: BTreeSet<&str> = rows.filter_map(|row| row.split('"').next()).collect();
-    let to_come: BTreeSet<&str> =
-        TO_COME.iter().flat_map(|(_, options)| options.split_whitespace()).collect();
     let none: BTreeSet<&str> = NO_DIRECTIVE.split_whitespace().collect();
     let options: BTreeSet<&str> = OPTIONS.split_whitespace().collect();
     for option in &options {
-        let places = [&directives, &to_come, &none];
+        let places = [&directives, &none];
         let count = places.iter().filter(|place| place.contains(option)).count();
         assert_eq!(count, 1, "{option} stands in {count} lists");
     }
-    assert!(to_come.union(&none).all(|option| options.contains(option)), "an option nobody knows");
+    assert!(none.iter().all(|option| options.contains(option)), "an option nobody knows");
 }
 
 /// Whoever adds a directive proves what it does, under a real nginx.

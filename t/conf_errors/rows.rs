@@ -316,6 +316,62 @@ const BASIC: &[(&str, &str)] = &[
     ("\"Basic dXNlcg==\"", "\"{}\" directive must be \"Basic \" and user:password in base64"),
 ];
 const NOTHING: &[(&str, &str)] = &[];
+const FIRST_PARTY_PATH: &[(&str, &str)] = &[
+    invalid!(
+        "botdefense",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "/",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "/a?b",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "/a//b",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "/a/../b",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    (
+        "\"/a b\"",
+        "invalid value \"/a b\" in \"{}\" directive, it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces",
+    ),
+];
+const FIRST_PARTY_PREFIX: &[(&str, &str)] = &[
+    invalid!(
+        "/",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "a?b",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+    invalid!(
+        "../b",
+        "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
+    ),
+];
+const FIRST_PARTY_CACHE: &[(&str, &str)] = &[
+    invalid!("a/b", "it must be \"off\" or the name of a cache zone"),
+    ("zone never", "invalid value \"never\" in \"{}\" directive, it must be a time from 1s to 1d"),
+    ("zone 2d", "invalid value \"2d\" in \"{}\" directive, it must be a time from 1s to 1d"),
+];
+const MINUTES: &[(&str, &str)] = &[
+    invalid!("0", "it must be a number of minutes, or a time with its unit, from 1s to 30d"),
+    invalid!("500ms", "it must be a number of minutes, or a time with its unit, from 1s to 30d"),
+    invalid!("often", "it must be a number of minutes, or a time with its unit, from 1s to 30d"),
+    invalid!("50000", "it must be a number of minutes, or a time with its unit, from 1s to 30d"),
+];
+const SECONDS: &[(&str, &str)] = &[
+    invalid!("0", "it must be a number of seconds, or a time with its unit, from 1s to 30d"),
+    invalid!("31d", "it must be a number of seconds, or a time with its unit, from 1s to 30d"),
+];
+const DIRECTORY: &[(&str, &str)] = &[("\"\"", "\"{}\" directive names no directory")];
 
 /// Directives that are accepted with a warning, and what it says.
 pub(crate) const WARNED: &[(&str, &str)] = &[
@@ -352,7 +408,13 @@ pub(crate) const WARNED: &[(&str, &str)] = &[
     ("px_client_port_overide", OF_THE_URLS),
     ("px_cookie_encrypted", "has no effect: risk cookies are always encrypted"),
     ("px_client_timeout", "has no effect: use \"px_async_timeout\""),
+    ("px_dynamic_configurations", POLLED),
+    ("px_configuration_server", POLLED),
+    ("px_configuration_server_port", POLLED),
+    ("px_load_interval", POLLED),
 ];
+const POLLED: &str = "has no effect: the older, polled configuration is not supported; use \
+     \"px_remote_config_id\"";
 const OF_THE_URLS: &str = "has no effect: scheme and port belong to \"px_backend_url\" and \
      \"px_backend_collector_url\"";
 
@@ -465,6 +527,48 @@ pub(crate) const ROWS: &[Row] = &[
     row("px_backend_client_url", IsDuplicate, "https://client.example.net", URL, ""),
     row("px_captcha_script_host", IsDuplicate, "//captcha.example.net", URL, ""),
     row("px_backend_captcha_url", IsDuplicate, "//captcha.example.net", URL, ""),
+
+    row("px_hype_sale", Appends, "$arg_a 0", COMPLEX, ""),
+    row("px_hypesale_host", IsDuplicate, "https://captcha.example.net", URL, ""),
+    row("px_hype_sale_fail_open", IsDuplicate, "on", FLAG, ""),
+
+    row("px_first_party_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_reverse_xhr_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_custom_first_party_prefix", IsDuplicate, "fp", FIRST_PARTY_PREFIX, ""),
+    row("px_custom_first_party_sensor_endpoint", IsDuplicate, "/botdefense", FIRST_PARTY_PATH, ""),
+    row("px_custom_first_party_xhr_endpoint", IsDuplicate, "/beacon", FIRST_PARTY_PATH, ""),
+    row("px_custom_first_party_captcha_endpoint", IsDuplicate, "/human", FIRST_PARTY_PATH, ""),
+    row("px_first_party_timeout_ms", IsDuplicate, "4s", time!("1", "60000", "0", "61s"), ""),
+    row("px_first_party_cache", IsDuplicate, "off", FIRST_PARTY_CACHE, "a b c"),
+
+    row("px_code_enforcer", IsDuplicate, "on", FLAG, ""),
+    row("px_csp_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_csp_no_updates_max_interval_minutes", IsDuplicate, "90", MINUTES, ""),
+    row("px_csp_policy_refresh_interval_minutes", IsDuplicate, "10s", MINUTES, ""),
+    row("px_csp_data_url", IsDuplicate, "https://api.example.net/v1/data", URL, ""),
+    row("px_csp_nonce", IsDuplicate, "$request_id", COMPLEX, ""),
+
+    row("px_snippet_provider_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_sensor_inject_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_snippet_injection_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_snippet_provider_cache_ttl_seconds", IsDuplicate, "60", SECONDS, ""),
+    row("px_snippet_provider_url", IsDuplicate, "https://snippets.example.net/a", URL, ""),
+    row("px_create_custom_snippet", IsDuplicate, "<script></script>", COMPLEX, ""),
+
+    row("px_remote_config_id", IsDuplicate, "rc-1", &[], ""),
+    row("px_remote_config_auth_token", IsDuplicate, "token", SECRET, "a b"),
+    row("px_remote_config_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
+    row("px_remote_config_max_fetch_attempts", IsDuplicate, "5", number!("1", "100", "0", "101"), ""),
+    row("px_remote_config_retry_interval_ms", IsDuplicate, "1000", time!("10", "600000", "9", "11m"), ""),
+    row("px_remote_config_refresh_interval", IsDuplicate, "off", time!("1000", "86400000", "999", "25h"), ""),
+    row("px_remote_config_cache", IsDuplicate, "off", DIRECTORY, ""),
+    row("px_initial_telemetry_enabled", IsDuplicate, "on", FLAG, ""),
+    row("px_logger_auth_token", IsDuplicate, "token", SECRET, "a b"),
+    row("px_logger_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
+    row("px_dynamic_configurations", Appends, "on", NOTHING, ""),
+    row("px_configuration_server", Appends, "on", NOTHING, ""),
+    row("px_configuration_server_port", Appends, "on", NOTHING, ""),
+    row("px_load_interval", Appends, "on", NOTHING, ""),
 
     row("px_enable_login_creds_extraction", IsDuplicate, "on", FLAG, ""),
     row("px_login_credentials_extraction_enabled", IsDuplicate, "on", FLAG, ""),
@@ -582,6 +686,10 @@ pub(crate) const SYNONYMS: &[(&str, &str)] = &[
     ("px_custom_web_block_page_response", "px_custom_create_synthetic_web_response"),
     ("px_client_host", "px_backend_client_url"),
     ("px_captcha_script_host", "px_backend_captcha_url"),
+    ("px_snippet_provider_enabled", "px_sensor_inject_enabled"),
+    ("px_snippet_provider_enabled", "px_snippet_injection_enabled"),
+    ("px_remote_config_auth_token", "px_remote_config_auth_token_file"),
+    ("px_logger_auth_token", "px_logger_auth_token_file"),
     ("px_cors_custom_preflight_handler", "px_custom_cors_preflight_handler"),
     ("px_cors_block_response_header", "px_cors_create_custom_block_response_headers"),
     ("px_cors_block_response_header", "px_custom_cors_set_custom_block_response_headers"),
