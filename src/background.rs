@@ -177,6 +177,21 @@ impl Background {
         }
     }
 
+    /// What the status page says of them.
+    pub(crate) fn documents(&self, main: &MainConf) -> Vec<px_core::metrics::Document> {
+        let described = main.tasks.iter().zip(&self.states).map(|(task, state)| {
+            let url = || task.source.url.clone();
+            let (word, source, version) = match &task.kind {
+                Kind::CspPolicy => ("csp", url(), None),
+                Kind::Snippet => ("snippet", url(), None),
+                Kind::RemoteConfig(own) => ("remote_config", own.id.clone(), Some(state.version())),
+            };
+            let fetched = state.fetched;
+            px_core::metrics::Document { task: word, source, fetched, version }
+        });
+        described.collect()
+    }
+
     /// The snippet of a task, if it was ever fetched.
     pub(crate) fn snippet(&self, task: usize) -> Option<Rc<str>> {
         match &self.states.get(task)?.content {

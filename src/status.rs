@@ -124,6 +124,7 @@ fn snapshot(main: &MainConf) -> Snapshot<'_> {
         backends: backends(main, shared),
         token_caches: token_caches(main),
         activities: Some(activities(shared)),
+        documents: main.with_worker(|worker| worker.background.documents(main)).unwrap_or_default(),
         ..snapshot
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use px_sandbox::{Reply, Sandbox};
+use px_sandbox::{Endpoint, Reply, Sandbox};
 use serde_json::json;
 use support::{BROWSER, Nginx, Origin, Response, SOON, get, protect, request, wait_until};
 
@@ -31,6 +31,11 @@ struct Example {
 
 impl Example {
     fn start(name: &str) -> Self {
+        Self::start_with(name, |text, _| text)
+    }
+
+    /// As [`start`](Self::start), with a change to the text that knows the sandbox's URL.
+    fn start_with(name: &str, change: impl FnOnce(String, String) -> String) -> Self {
         let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
         sandbox.answer_risk(Reply::json(json!({"status": 0, "score": 0, "uuid": UUID})));
         let region = Sandbox::builder().app(sandbox.app().clone()).start().unwrap();
@@ -42,6 +47,7 @@ impl Example {
             .replace("127.0.0.1:8081", &origin.addr().to_string())
             .replace("127.0.0.1:8083", &region.addr().to_string())
             .replace("access_log logs/", "access_log ");
+        let text = change(text, sandbox.url());
         let nginx = Nginx::builder().http(&format!("{}{text}", protect(&sandbox))).start();
         Self { sandbox, region, origin, nginx, first, second }
     }
@@ -318,4 +324,56 @@ fn risk_backend() {
     let example = Example::start("risk-backend.conf");
     assert_eq!(example.get("/", &[]).status, 200);
     assert_eq!((example.region.risk_calls().len(), example.sandbox.risk_calls().len()), (1, 0));
+}
+
+#[test]
+fn first_party() {
+    let example = Example::start("first-party.conf");
+    for path in ["/sandbox1/init.js", "/assets/init.js", "/shop.js"] {
+        let script = example.get(path, &[]);
+        assert!(script.status == 200 && script.text().contains("px-sandbox"), "{path}");
+        let header = (path == "/shop.js").then_some("*");
+        assert_eq!(script.header("timing-allow-origin"), header, "{path}");
+    }
+    assert_eq!(example.sandbox.received_at(Endpoint::Sensor).len(), 1, "the rest is cached");
+    example.origin.answer(200, &["Content-Type: text/html"], b"<head></head>");
+    let page = example.get("/", &[]).text();
+    assert!(page.starts_with("<head><script ") && page.contains("\"/shop.js\""), "{page}");
+    let own = example.get("/", &["X-Snippet: test"]).text();
+    assert_eq!(own, "<head><script>/* the site's own */</script></head>");
+}
+
+#[test]
+fn hype_sale() {
+    let example = Example::start("hype-sale.conf");
+    let cookie = example.good_cookie();
+    let challenge = example.get("/drop/1", &[&cookie]);
+    assert_eq!((challenge.status, challenge.header("x-px-is-hypesale")), (403, Some("true")));
+    assert_eq!(example.get("/", &[&cookie]).status, 200);
+}
+
+#[test]
+fn remote_configuration() {
+    let example = Example::start_with("remote-configuration.conf", |text, url| {
+        format!("px_csp_data_url {url}/v1/enforcer-data;\n{text}")
+    });
+    const NAME: &str = "content-security-policy";
+    wait_until("a policy", || example.get("/", &[]).header(NAME).is_some());
+    let policy = example.get("/", &[]);
+    let nonce = policy.header(NAME).and_then(|text| text.split_once("'nonce-"));
+    let nonce = nonce.and_then(|(_, rest)| rest.split_once('\'')).expect("a nonce").0;
+    let last = example.origin.texts().pop().unwrap();
+    assert_eq!(received(&last, "x-csp-nonce"), [nonce]);
+    let values = json!({"px_remote_config_enabled": true, "px_filter_by_route": ["/free"]});
+    example.sandbox.set_remote_config("rc-1", 1, values);
+    let until = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let until = until.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let signed = Sandbox::sign("remote-config-token-of-the-console", u64::try_from(until).unwrap());
+    let headers = ["X-PX-Feature: enforcer_config", &format!("X-PX-PushData: {signed}")];
+    assert_eq!(request(example.first, "POST", "/", &headers, b"{}").text(), "OK");
+    wait_until("the route to be free", || {
+        example.sandbox.clear();
+        example.get("/free", &[]);
+        example.sandbox.risk_calls().is_empty()
+    });
 }

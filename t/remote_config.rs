@@ -59,7 +59,7 @@ fn values(mode: &str) -> Value {
 #[test]
 fn a_message_of_humans_is_answered_at_once_and_changes_how_requests_are_judged() {
     let (sandbox, origin) = (sandbox(), Origin::start());
-    let nginx = Nginx::start(&server(&sandbox, &origin, ""));
+    let nginx = Nginx::start(&server(&sandbox, &origin, "location = /_status { px_status; }"));
     assert_eq!(get(nginx.addr(), "/", BOT).status, 403);
     assert_eq!(version(&sandbox, &nginx), Value::Null);
 
@@ -74,6 +74,12 @@ fn a_message_of_humans_is_answered_at_once_and_changes_how_requests_are_judged()
     assert_eq!(details["remote_config_id"], "rc-1");
     assert_eq!(details["remote_config_version"], 7);
     assert_eq!(details["risk_mode"], "monitor");
+    let status = get(nginx.addr(), "/_status", &[]).json();
+    assert_eq!(status["documents"][0]["version"], 7);
+    assert!(status["documents"][0]["fetched"].as_f64().unwrap() > 1e9);
+    let metrics = get(nginx.addr(), "/_status?format=prometheus", &[]).text();
+    assert!(metrics.contains("px_remote_config_version{id=\"rc-1\"} 7\n"), "{metrics}");
+    assert!(metrics.contains("verdict=\"notification\",reason=\"\"} 1\n"), "{metrics}");
     nginx.wait_for_error_log("version 7 of remote configuration \"rc-1\" is in effect");
     sandbox.assert_no_complaints();
 }

@@ -49,6 +49,20 @@ pub struct Snapshot<'a> {
     pub backends: Vec<(String, State)>,
     pub token_caches: Vec<TokenCache<'a>>,
     pub activities: Option<Activities>,
+    pub documents: Vec<Document>,
+}
+
+/// What a background task has fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// `csp`, `snippet` or `remote_config`.
+    pub task: &'static str,
+    /// The URL it comes from; of a remote configuration its id.
+    pub source: String,
+    /// When it was last known to be good, ms since the epoch; 0: never.
+    pub fetched: u64,
+    /// Of a remote configuration, the version in effect; 0: none.
+    pub version: Option<u64>,
 }
 
 /// What the counters began with, and what they have survived.
@@ -146,6 +160,12 @@ mod sample {
                 delivered_from_spool: 1,
                 queued: 1,
             }),
+            documents: vec![Document {
+                task: "remote_config",
+                source: "rc-1".to_owned(),
+                fetched: 1_750_000_001_000,
+                version: Some(7),
+            }],
         }
     }
 }

@@ -47,6 +47,17 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
         });
         put("activities", facts);
     }
+    let documents = snapshot.documents.iter().map(|document| {
+        let fetched = seconds(document.fetched).into();
+        let facts = [
+            ("task", document.task.into()),
+            ("source", document.source.as_str().into()),
+            ("fetched", fetched),
+        ];
+        let version = document.version.map(|version| ("version", version.into()));
+        object(facts.into_iter().chain(version))
+    });
+    put("documents", documents.collect());
     let mut text = format!("{:#}", Value::Object(page));
     text.push('\n');
     text
@@ -105,6 +116,10 @@ mod tests {
         assert_eq!(page["nginx"], "nginx/1.22.1");
         assert_eq!(page["start_time"], 1_750_000_000.5);
         assert_eq!(page["config_reloads"], 2);
+        let document = json!({
+            "task": "remote_config", "source": "rc-1", "fetched": 1_750_000_001.0, "version": 7,
+        });
+        assert_eq!(page["documents"], json!([document]));
         let app = &page["applications"]["PXabcd1234"];
         assert_eq!(app["requests"]["pass"]["cookie"], 3);
         assert_eq!(app["requests"]["block"]["cookie_high_score"], 0);

@@ -13,6 +13,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
     risk_api(&mut text, snapshot);
     tokens(&mut text, snapshot);
     activities(&mut text, snapshot);
+    documents(&mut text, snapshot);
     text.0
 }
 
@@ -111,6 +112,29 @@ fn tokens(text: &mut Text, snapshot: &Snapshot<'_>) {
     }
     let mut capacity = text.gauge("px_token_cache_capacity", "Risk tokens there is room for.");
     zones.iter().for_each(|cache| capacity.sample(&[("zone", cache.zone)], cache.capacity));
+}
+
+fn documents(text: &mut Text, snapshot: &Snapshot<'_>) {
+    if snapshot.documents.is_empty() {
+        return;
+    }
+    let mut fetched = text.gauge(
+        "px_document_fetched_timestamp_seconds",
+        "When what is fetched in the background was last known to be good, Unix time; 0 never.",
+    );
+    for document in &snapshot.documents {
+        let labels = [("task", document.task), ("source", &*document.source)];
+        fetched.sample(&labels, seconds(document.fetched));
+    }
+    let mut versions = text.gauge(
+        "px_remote_config_version",
+        "Version of the remote configuration in effect; 0 none.",
+    );
+    for document in &snapshot.documents {
+        if let Some(version) = document.version {
+            versions.sample(&[("id", &*document.source)], version);
+        }
+    }
 }
 
 fn activities(text: &mut Text, snapshot: &Snapshot<'_>) {
