@@ -329,6 +329,8 @@ fn risk_backend() {
 #[test]
 fn first_party() {
     let example = Example::start("first-party.conf");
+    let script = Reply::bytes("application/javascript", "/* px-sandbox */");
+    example.sandbox.answer_at(Endpoint::Sensor, script);
     for path in ["/sandbox1/init.js", "/assets/init.js", "/shop.js"] {
         let script = example.get(path, &[]);
         assert!(script.status == 200 && script.text().contains("px-sandbox"), "{path}");

@@ -144,6 +144,8 @@ pub fn upstream_headers<'r>(request: &Request<'r>, policy: &Policy) -> Vec<Upstr
 /// The paths of one policy; of each resource the default first, the most specific last.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
+    /// The bytes that any of the paths has behind its slash: nearly no request's path has one.
+    second_bytes: [bool; 256],
     sensor: Vec<String>,
     xhr: Vec<String>,
     captcha: Vec<String>,
@@ -165,12 +167,22 @@ impl Paths {
             }
             paths
         };
+        let sensor = paths("/init.js", &first_party.sensor_endpoint);
+        let xhr = paths("/xhr", &first_party.xhr_endpoint);
         let captcha = paths("/captcha", &first_party.captcha_endpoint);
+        let mut second_bytes = [false; 256];
+        let seconds = [&sensor, &xhr, &captcha].into_iter().flatten();
+        for second in seconds.filter_map(|path| path.as_bytes().get(1)) {
+            if let Some(is_known) = second_bytes.get_mut(usize::from(*second)) {
+                *is_known = true;
+            }
+        }
         // A custom endpoint is the script itself, the other paths lead to its directory.
         let suffix = if first_party.captcha_endpoint.is_empty() { "/captcha.js" } else { "" };
         Self {
-            sensor: paths("/init.js", &first_party.sensor_endpoint),
-            xhr: paths("/xhr", &first_party.xhr_endpoint),
+            second_bytes,
+            sensor,
+            xhr,
             captcha_script: format!("{}{suffix}", most_specific(&captcha)),
             captcha,
         }
@@ -179,6 +191,10 @@ impl Paths {
     /// The first-party route of a request, if it is to one.
     pub(crate) fn route<'r>(&self, url: &RequestUrl<'r>) -> Option<Route<'r>> {
         let path = url.path();
+        let second = usize::from(*path.as_bytes().get(1)?);
+        if self.second_bytes.get(second) != Some(&true) {
+            return None;
+        }
         let found = |resource, prefix: &String| (resource, prefix.len());
         let begins = |prefix: &&String| path.starts_with(prefix.as_str());
         let (resource, matched) = self
