@@ -473,7 +473,8 @@ fn poll(main: &MainConf, worker: &mut Worker, documents: &Documents, now: u64) {
             state.due = Some(now);
             state.attempts_left = own.max_attempts;
         }
-        if state.is_under_way || state.due.is_none_or(|due| now < due) {
+        let is_due = !state.is_under_way && state.due.is_some_and(|due| now >= due);
+        if !is_due || !is_wanted(main, index, task) {
             continue;
         }
         let order = Order::Fetch { task: index, source: Arc::clone(&task.source) };
@@ -483,6 +484,19 @@ fn poll(main: &MainConf, worker: &mut Worker, documents: &Documents, now: u64) {
             state.due = (!is_ordered).then_some(now + FIRST_RETRY_MS);
         }
     }
+}
+
+/// Whether any configuration is to use what a task fetches, as a remote configuration may have it.
+fn is_wanted(main: &MainConf, index: usize, task: &Task) -> bool {
+    let wants = |own: &Rc<Enforcement>| {
+        let policy = own.policy();
+        match task.kind {
+            Kind::CspPolicy => own.tasks.csp == Some(index) && policy.options().csp_enabled,
+            Kind::Snippet => own.tasks.snippet == Some(index) && policy.options().snippet_enabled,
+            Kind::RemoteConfig(_) => true,
+        }
+    };
+    main.enforcements.iter().any(wants)
 }
 
 /// What became of a fetch.

@@ -528,18 +528,16 @@ impl LocConf {
                 }),
             })
         });
-        // What a remote configuration may switch on must be there then.
-        let csp = (options.csp_enabled || has_remote_config && values.csp_data_url.is_some()).then(
-            || {
-                let base = values.csp_data_url.as_ref().map(ToString::to_string);
-                let base = base.as_deref().unwrap_or(csp::DATA_URL);
-                place_of(Task {
-                    source: source(csp::fetch_url(base, &options.app_id), own_authorization()),
-                    interval_ms: values.csp_policy_refresh_interval.unwrap_or(5 * 60_000),
-                    kind: Kind::CspPolicy,
-                })
-            },
-        );
+        // What a remote configuration may switch on must be there then; it is fetched where it is on.
+        let csp = (options.csp_enabled || has_remote_config).then(|| {
+            let base = values.csp_data_url.as_ref().map(ToString::to_string);
+            let base = base.as_deref().unwrap_or(csp::DATA_URL);
+            place_of(Task {
+                source: source(csp::fetch_url(base, &options.app_id), own_authorization()),
+                interval_ms: values.csp_policy_refresh_interval.unwrap_or(5 * 60_000),
+                kind: Kind::CspPolicy,
+            })
+        });
         let snippet = values
             .snippet_provider_url
             .as_ref()

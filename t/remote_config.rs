@@ -296,11 +296,15 @@ fn a_restart_begins_with_what_was_kept_on_disk() {
 fn it_is_looked_for_now_and_then_where_no_message_reaches_this_machine() {
     let (sandbox, origin) = (sandbox(), Origin::start());
     let conf = server(&sandbox, &origin, "").replace("refresh_interval off", "refresh_interval 1s");
+    let conf = format!("px_csp_data_url {}/v1/enforcer-data; {conf}", sandbox.url());
     let nginx = Nginx::start(&conf);
+    sandbox.set_csp_policy(json!({"csp": "remote"}));
     sandbox.set_remote_config("rc-1", 2, json!({"px_remote_config_enabled": true, "px_custom_logo": "/remote.png", "px_csp_enabled": true}));
     wait_for_version(&sandbox, &nginx, 2);
     let page = get(nginx.addr(), "/", BOT).text();
     assert!(page.contains("_pxCustomLogo = \"/remote.png\""), "{page}");
+    let has_policy = || get(nginx.addr(), "/", &[]).header("content-security-policy").is_some();
+    wait_until("the policy that it switched on", has_policy);
     // Switched off, the operator's own counts again, but the version is told.
     sandbox.set_remote_config(
         "rc-1",
