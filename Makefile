@@ -21,6 +21,8 @@ MODULE := target/release/libngx_http_px_module.so
 
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
+# The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
+TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean
@@ -71,6 +73,7 @@ vectors: ## Oracle vectors alone; PX_VECTORS=dir for those of another directory
 	$(CARGO) test --locked -p px-core --test vectors -- --nocapture
 
 behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for another than the installed)
+	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
 	$(CARGO) build --locked --lib -p ngx-http-px-module
 	$(CARGO) test --locked -p ngx-http-px-module
 

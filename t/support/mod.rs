@@ -1,7 +1,8 @@
 //! What every behaviour test needs: a real nginx with the module, an origin that keeps what it
-//! receives, and a client that says exactly what it is told.
+//! receives, a client that says exactly what it is told, and a real browser.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod chromium;
 pub mod client;
 pub mod conf_check;
 pub mod h2;
@@ -9,6 +10,8 @@ pub mod nginx;
 pub mod origin;
 pub mod prometheus;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use chromium::Browser;
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use client::{Connection, Response, curl, get, request};
 #[allow(unused_imports, reason = "each test file uses its part")]

@@ -375,7 +375,8 @@ fn number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn fresh_dir() -> PathBuf {
+/// A new directory, empty but for `html`; whoever asks for it removes it.
+pub fn fresh_dir() -> PathBuf {
     let base = std::env::var_os("PX_TEST_DIR")
         .map_or_else(|| std::env::temp_dir().join("px-tests"), PathBuf::from);
     let dir = base.join(format!("{}-{}", std::process::id(), number()));
