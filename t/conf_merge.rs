@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use px_sandbox::{App, Endpoint, Mint, Reply, Sandbox, cookie};
 use serde_json::{Value, json};
+use support::origin::SAME_EVERYWHERE;
 use support::{BROWSER, Nginx, Origin, SOON, get, protect, protect_as};
 
 /// `verdict=… filter=…` of the last request, once there are `count` lines in the access log.
@@ -275,7 +276,7 @@ fn off_inside_on_and_on_inside_off() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     let pass = origin.proxy_pass();
     let nginx = Nginx::start(&format!(
-        "{} location / {{ {pass} }}
+        "{} {SAME_EVERYWHERE} location / {{ {pass} }}
          location /open/ {{ px_enabled off; {pass}
              location /open/guarded/ {{ px_enabled on; {pass} }}
          }}",
@@ -292,7 +293,7 @@ fn off_inside_on_and_on_inside_off() {
     assert_eq!(sandbox.risk_calls().len(), 2);
     // What is off adds nothing and takes nothing: the request is the client's own.
     let expected = format!(
-        "GET /open/ HTTP/1.0\r\nHost: {}\r\nConnection: close\r\nUser-Agent: PhantomJS/1.0\r\n\r\n",
+        "GET /open/ HTTP/1.1\r\nHost: {}\r\nUser-Agent: PhantomJS/1.0\r\n\r\n",
         origin.addr()
     );
     assert_eq!(origin.texts()[0], expected);

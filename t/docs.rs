@@ -509,10 +509,9 @@ impl Prefix {
     #[track_caller]
     fn assert_accepted(&self, what: &str, conf: &str) {
         let dir = self.0.display();
-        let module = support::nginx::module();
         let mut sockets = 0;
         let conf: String = conf
-            .replace("modules/ngx_http_px_module.so", &module.display().to_string())
+            .replace("load_module modules/ngx_http_px_module.so;", &support::nginx::load_module())
             .replace("/etc/nginx/px", &dir.to_string())
             .replace("/var/spool", &dir.to_string())
             .split("listen ")

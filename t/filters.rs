@@ -3,6 +3,7 @@
 mod support;
 
 use px_sandbox::Sandbox;
+use support::origin::SAME_EVERYWHERE;
 use support::{Nginx, Origin, SOON, curl, get, protect, request};
 
 /// A protected site, and how many requests it has had.
@@ -400,7 +401,7 @@ fn what_passes_unexamined_is_not_touched_but_for_headers_nobody_may_forge() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
     origin.answer(200, &["Set-Cookie: own=1", "X-Origin: 1"], b"file");
     let nginx = Nginx::start(&format!(
-        "{} px_data_enrichment_header_name x-px-de; location / {{ {} }}",
+        "{} px_data_enrichment_header_name x-px-de; {SAME_EVERYWHERE} location / {{ {} }}",
         protect(&sandbox),
         origin.proxy_pass()
     ));
@@ -413,7 +414,7 @@ fn what_passes_unexamined_is_not_touched_but_for_headers_nobody_may_forge() {
     assert_eq!((response.status, response.text().as_str()), (200, "file"));
     assert_eq!(response.headers("set-cookie"), ["own=1"]);
     let expected = format!(
-        "GET /a.css HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n{BOT}\r\nCookie: {bad}\r\n\
+        "GET /a.css HTTP/1.1\r\nHost: {}\r\n{BOT}\r\nCookie: {bad}\r\n\
          X-Other: kept\r\n\r\n",
         origin.addr()
     );

@@ -223,6 +223,7 @@ fn every_worker_applies_it_without_a_reload_and_a_reload_keeps_it() {
         .server(&format!("add_header X-Worker $pid always; {}", server(&sandbox, &origin, "")))
         .start();
     nginx.wait_for_workers(3);
+    wait_until("a look at the start", || sandbox.received_at(Endpoint::RemoteConfig).len() == 1);
     sandbox.set_remote_config("rc-1", 2, values("monitor"));
     push(&nginx, TOKEN, "{\"version\":2}");
     // Kept connections stay with their workers.

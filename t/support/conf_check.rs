@@ -65,15 +65,14 @@ impl Files {
     /// sixth line and `http` in its ninth. Names of files in here are shown without directory.
     pub fn check(&self, main: &str, http: &str, command: &[&str]) -> (bool, Vec<String>) {
         let dir = self.prefix();
-        let module = super::nginx::module();
+        let load_module = super::nginx::load_module();
         self.secret(
             "nginx.conf",
             format!(
-                "load_module {};\npid {dir}pid;\nerror_log stderr;\nevents {{}}\n\n{main}\nhttp {{\n\
+                "{load_module}\npid {dir}pid;\nerror_log stderr;\nevents {{}}\n\n{main}\nhttp {{\n\
                  client_body_temp_path {dir}a; proxy_temp_path {dir}b; fastcgi_temp_path {dir}c; \
                  uwsgi_temp_path {dir}d; scgi_temp_path {dir}e;\n\
-                 {http}\nserver {{ listen unix:{dir}s; location @named {{ return 204; }} }} }}\n",
-                module.display()
+                 {http}\nserver {{ listen unix:{dir}s; location @named {{ return 204; }} }} }}\n"
             ),
         );
         let nginx = super::nginx::binary();

@@ -246,10 +246,9 @@ impl Builder {
     fn write(&self, dir: &Path, addr: SocketAddr) {
         let Self { main, http, server, listen, workers, error_log_level } = self;
         let d = dir.display();
-        let module = module();
-        let module = module.display();
+        let load_module = load_module();
         let conf = format!(
-            "load_module {module};\n\
+            "{load_module}\n\
              daemon off;\nworker_processes {workers};\npid {d}/nginx.pid;\n\
              error_log {d}/error.log {error_log_level};\n{main}\n\
              events {{ worker_connections 1024; }}\n\
@@ -359,8 +358,21 @@ pub fn binary() -> PathBuf {
     }
 }
 
-/// The module that was built together with this test: cargo puts it beside the test program.
+/// The line that loads the module; empty where it is a part of the nginx under test (an empty
+/// `TEST_NGINX_MODULE`).
+pub fn load_module() -> String {
+    match module() {
+        path if path.as_os_str().is_empty() => String::new(),
+        path => format!("load_module {};", path.display()),
+    }
+}
+
+/// The module under test: `TEST_NGINX_MODULE`, or that which was built together with this test, which
+/// cargo puts beside the test program.
 pub fn module() -> PathBuf {
+    if let Some(path) = std::env::var_os("TEST_NGINX_MODULE") {
+        return path.into();
+    }
     let program = std::env::current_exe().expect("this program has a path");
     let mut dir = program.parent().expect("a program is in a directory").to_owned();
     if dir.ends_with("examples") {

@@ -7,6 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+/// How to proxy so that the origin receives the same bytes from every version of nginx: 1.29.7 changed
+/// the default to HTTP/1.1 with kept connections.
+pub const SAME_EVERYWHERE: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\";";
+
 /// A running origin; ended when dropped.
 pub struct Origin {
     addr: SocketAddr,
