@@ -33,6 +33,8 @@ mod first_party_location;
 mod hooks;
 mod log;
 mod login;
+#[cfg(feature = "module-table")]
+mod module_table;
 mod named_location;
 mod origin;
 mod page_request;
@@ -58,9 +60,6 @@ mod upstream;
 mod values;
 mod variables;
 mod worker;
-
-use std::ffi::c_char;
-use std::ptr;
 
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_array_push, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t,
@@ -117,34 +116,6 @@ pub static mut ngx_http_px_module: ngx_module_t = ngx_module_t {
     exit_process: Some(worker::exit_process),
     ..ngx_module_t::default()
 };
-
-/// A C table of pointers that nginx looks up by its symbol.
-#[repr(transparent)]
-pub struct Table<T, const N: usize>([*const T; N]);
-
-// SAFETY: written at compile time and only read by nginx's main thread.
-unsafe impl<T, const N: usize> Sync for Table<T, N> {}
-
-#[allow(non_upper_case_globals)]
-#[unsafe(no_mangle)]
-pub static ngx_modules: Table<ngx_module_t, 3> =
-    Table([&raw const ngx_http_px_early_module, &raw const ngx_http_px_module, ptr::null()]);
-
-#[allow(non_upper_case_globals)]
-#[unsafe(no_mangle)]
-pub static ngx_module_names: Table<c_char, 3> =
-    Table([c"ngx_http_px_early_module".as_ptr(), c"ngx_http_px_module".as_ptr(), ptr::null()]);
-
-/// A module is inserted before the first loaded one that follows its name here.
-#[allow(non_upper_case_globals)]
-#[unsafe(no_mangle)]
-pub static ngx_module_order: Table<c_char, 5> = Table([
-    c"ngx_http_px_early_module".as_ptr(),
-    c"ngx_http_upstream_module".as_ptr(),
-    c"ngx_http_px_module".as_ptr(),
-    c"ngx_http_copy_filter_module".as_ptr(),
-    ptr::null(),
-]);
 
 unsafe extern "C" fn preconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     ffi::note_panics();
