@@ -24,11 +24,11 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
 TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
+.PHONY: help deps build demo test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean
 
 help: ## This text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 deps: ## Install what building and testing need (Debian and its relatives)
 	@missing=""; \
@@ -60,11 +60,19 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
 
-test: lint unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# rust-version in Cargo.toml is a promise: kept where that Rust is at hand, and it is that of CI.
+msrv: $(HEADERS) ## Builds with the oldest supported Rust, where it is installed
+	@oldest=$$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml); \
+	if rustc --version | grep -q "^rustc $$oldest\."; then cargo="$(CARGO)"; \
+	elif rustup run $$oldest rustc --version >/dev/null 2>&1; then cargo="rustup run $$oldest $(CARGO)"; \
+	else echo "Rust $$oldest is not installed: skipped (rustup toolchain install $$oldest)"; exit 0; fi; \
+	$$cargo check --quiet --workspace --locked && echo "ok: builds with Rust $$oldest, the oldest supported"
 
 unit: $(HEADERS) ## Tests of the enforcer, the sandbox and pxctl, with the oracle vectors
 	$(CARGO) test --locked -p px-core -p px-sandbox -p pxctl
@@ -80,7 +88,11 @@ behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for ano
 abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host of another layout
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
 	@t/symbols.sh target/debug/libngx_http_px_module.so
-	@t/abi_guard.sh
+	@t/abi_guard.sh target/debug/libngx_http_px_module.so
+
+test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (HOSTS="…": see t/host)
+	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES) libpcre3-dev"
+	@t/matrix $(HOSTS)
 
 memcheck: $(HEADERS) ## Behaviour tests about bodies and logins, with nginx under valgrind
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind

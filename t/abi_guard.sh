@@ -1,51 +1,82 @@
 #!/usr/bin/env bash
-# The ABI guard: a module built for another layout of nginx's structures must fail `nginx -t` with
-# a message, not crash on the first request.
+# The ABI guard: where nginx's structures are laid out otherwise than the module was built for, `nginx -t`
+# fails with a message, instead of a worker crashing on the first request.
 #
-# Builds the module a second time against headers patched the way a security backport did it (one
-# pointer more in ngx_http_request_t, same version, same build options), and lets the unpatched nginx
-# load it.
+# The host is nginx 1.22.1 with one field more in ngx_http_headers_in_t, as a security backport of 2026 had
+# it: same version, same options. The module, and a module without a guard beside it, are those for Debian's
+# nginx 1.22.1.
+#
+# usage: t/abi_guard.sh MODULE.so
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${NGINX_SOURCE_DIR:?set by make}" "${NGINX_BUILD_DIR:?set by make}"
-nginx=${TEST_NGINX_BINARY:-/usr/sbin/nginx}
+module=$(realpath "$1")
+grep -q '"1.22.1"' "$NGINX_SOURCE_DIR/src/core/nginx.h" || {
+  echo "skipped: the module is built for another nginx than 1.22.1 of Debian 12"
+  exit 0
+}
+host=$(t/host patched)/nginx
 work=$PWD/target/abi-guard
-mkdir -p "$work"
-rm -rf "$work/nginx-src"
-cp -a "$NGINX_SOURCE_DIR" "$work/nginx-src"
-sed -i 's/^    ngx_http_headers_in_t  *headers_in;/    void  *one_more;\n&/' \
-  "$work/nginx-src/src/http/ngx_http_request.h"
-grep -q one_more "$work/nginx-src/src/http/ngx_http_request.h"
+rm -rf "$work"
+mkdir -p "$work/logs"
 
-# The build directory names itself, and may name the sources it was configured from.
-rm -rf "$work/nginx-objs"
-cp -a "$NGINX_BUILD_DIR" "$work/nginx-objs"
-sed -i -e "s#-I [^ ]*$(basename "$NGINX_BUILD_DIR") #-I $work/nginx-objs #" \
-  -e "s#$NGINX_SOURCE_DIR#$work/nginx-src#g" "$work/nginx-objs/Makefile"
-
-NGINX_SOURCE_DIR=$work/nginx-src NGINX_BUILD_DIR=$work/nginx-objs \
-  cargo build --quiet --locked --lib -p ngx-http-px-module --target-dir "$work/target"
-
-mkdir -p "$work/prefix/logs"
-cat > "$work/prefix/nginx.conf" <<CONF
-load_module $work/target/debug/libngx_http_px_module.so;
-pid nginx.pid;
-error_log stderr;
-events {}
-http { client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s; }
-CONF
+# Compiled with the same headers as the module.
+(cd "$NGINX_SOURCE_DIR" && gcc -shared -fPIC -O1 -I src/core -I src/event -I src/event/modules -I src/os/unix \
+  -I src/http -I src/http/modules -I src/http/v2 -I "$NGINX_BUILD_DIR" -o "$work/unguarded.so" "$OLDPWD/t/abi/unguarded.c")
 
 failed=0
-check() { # name, whether the text matches
-  if [ "$2" = 0 ]; then echo "ok: $1"; else echo "FAILED: $1"; failed=$((failed + 1)); fi
+passed=0
+check() { # NAME COMMAND…
+  local name=$1
+  shift
+  if "$@"; then echo "ok: $name"; passed=$((passed + 1)); else echo "FAILED: $name"; failed=$((failed + 1)); fi
 }
+conf() { # MODULE: a configuration that loads it
+  cat >"$work/nginx.conf" <<CONF
+load_module $1;
+daemon off;
+pid nginx.pid;
+error_log error.log notice;
+events {}
+http {
+    access_log off;
+    client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    server { listen unix:$work/socket; return 204; location / { root html; } }
+}
+CONF
+}
+nginx() { "$host" -p "$work" -c nginx.conf "$@" 2>&1; }
+request() { curl -s -m 5 -o "$work/body" -w '%{http_code}' --unix-socket "$work/socket" http://host/ || true; }
+
+# serve MODULE: the status of one request, while nginx runs with it.
+serve() {
+  conf "$1"
+  sed -i 's/return 204; //' "$work/nginx.conf"
+  rm -f "$work/error.log" "$work/socket" "$work/nginx.pid"
+  "$host" -p "$work" -c nginx.conf >"$work/said" 2>&1 &
+  local pid=$!
+  for _ in $(seq 200); do [ -S "$work/socket" ] && [ -s "$work/nginx.pid" ] && break; sleep 0.05; done
+  status=$(request)
+  kill -QUIT "$pid"
+  wait "$pid" || true
+}
+
+echo "host: $("$host" -v 2>&1), one field more in ngx_http_headers_in_t"
+conf "$work/unguarded.so"
+check "nginx itself finds nothing wrong with a module for the other layout" nginx -t -q
+serve "$work/unguarded.so"
+check "which then crashes the worker on the first request" grep -q 'exited on signal' "$work/error.log"
+check "and the visitor gets no answer" test "$status" = 000
+
+conf "$module"
 rc=0
-text=$("$nginx" -t -p "$work/prefix" -c "$work/prefix/nginx.conf" 2>&1) || rc=$?
-echo "$text"
-check "nginx -t refuses the module" "$([ $rc -eq 1 ]; echo $?)"
+said=$(nginx -t) || rc=$?
+echo "$said"
+check "nginx -t refuses this module" test $rc -eq 1
 check "the message names a probe and both offsets" \
-  "$(grep -qE '\[emerg\].*different nginx layout \(\$?[a-z_" ]+ at [0-9]+, nginx has [0-9]+' <<<"$text"; echo $?)"
-check "the message says what to do" "$(grep -q 'rebuild it against the sources of the running package' <<<"$text"; echo $?)"
-echo "$((3 - failed)) passed, $failed failed"
+  grep -qE '\[emerg\].*different nginx layout \(\$?[a-z_" ]+ at [0-9]+, nginx has [0-9]+' <<<"$said"
+check "the message says what to do" grep -q 'rebuild it against the sources of the running package' <<<"$said"
+check "nothing crashed" bash -c "! grep -q signal <<<'$said'"
+echo "$passed passed, $failed failed"
 exit $((failed != 0))
