@@ -179,6 +179,11 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
     while let Some(link) = unsafe { chain.as_ref() } {
         // SAFETY: every link holds a buffer.
         let buffer = unsafe { &*link.buf };
+        chain = link.next;
+        if buffer.pos.is_null() && buffer.file.is_null() {
+            // Says where the body ends, and holds nothing of it.
+            continue;
+        }
         if buffer.pos.is_null() {
             let size = usize::try_from(buffer.file_last - buffer.file_pos).ok()?;
             let room = copy.spare_capacity_mut().get_mut(..size)?;
@@ -200,7 +205,6 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
             // SAFETY: a memory buffer's bytes from `pos` to `last`.
             copy.extend_from_slice(unsafe { std::slice::from_raw_parts(buffer.pos, size) });
         }
-        chain = link.next;
     }
     Some(())
 }
