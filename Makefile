@@ -21,8 +21,8 @@ MODULE := target/release/libngx_http_px_module.so
 
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
-# The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
-TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
+# What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
+TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean

@@ -91,6 +91,20 @@ px_request_is_reading_body(ngx_http_request_t *r)
 }
 
 
+/*
+ * A body that goes into a file keeps its name until the request ends, as Lua's reader has it:
+ * otherwise who comes later is told the name of a file that is gone.
+ */
+void
+px_request_keep_body_file(ngx_http_request_t *r)
+{
+    if (!r->request_body_in_persistent_file) {
+        r->request_body_in_persistent_file = 1;
+        r->request_body_in_clean_file = 1;
+    }
+}
+
+
 ngx_uint_t
 px_connection_is_tls(ngx_connection_t *c)
 {

@@ -197,6 +197,7 @@ unsafe extern "C" {
     pub(crate) fn px_response_grows(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_hold(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_chunked(r: *mut ngx_http_request_t) -> ngx_uint_t;
+    pub(crate) fn px_request_keep_body_file(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_reading_body(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_connection_is_tls(c: *mut ngx_connection_t) -> ngx_uint_t;
 }

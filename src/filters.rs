@@ -1,4 +1,8 @@
 //! Header and body filters: `_pxhd` on the way out, and the Risk API's answer on the way in.
+//!
+//! Two pairs. Those that catch the Risk API's answer stand above every other module's, whenever that
+//! is loaded. The others stand where a module's filters belong: below them a file has not become
+//! memory yet, and nobody else's additions would be seen.
 
 use std::ptr;
 
@@ -17,6 +21,10 @@ use crate::{csp, first_party, login, page_request, risk_api, snippet};
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
 static mut NEXT_BODY_FILTER: ngx_http_output_body_filter_pt = None;
 
+/// As above, after those that catch.
+static mut UNCAUGHT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
+static mut UNCAUGHT_BODY_FILTER: ngx_http_output_body_filter_pt = None;
+
 /// Puts our filters at the top of the chains. Part of `postconfiguration`.
 pub(crate) fn install() {
     // SAFETY: configuration is single-threaded; nginx rebuilds the chains on every reload.
@@ -28,13 +36,63 @@ pub(crate) fn install() {
     }
 }
 
+/// Puts the filters that catch at the top, when all other modules have put theirs.
+pub(crate) fn install_catching() {
+    // SAFETY: as above.
+    unsafe {
+        UNCAUGHT_HEADER_FILTER = ngx_http_top_header_filter;
+        ngx_http_top_header_filter = Some(catch_headers);
+        UNCAUGHT_BODY_FILTER = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = Some(catch_body);
+    }
+}
+
+unsafe extern "C" fn catch_headers(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx passes a live request.
+    let is_ours = || unsafe { risk_api::is_subrequest(r) };
+    if ffi::guard("the catching header filter", || false, is_ours) {
+        return OK;
+    }
+    // SAFETY: written by `install_catching` before any request.
+    match unsafe { UNCAUGHT_HEADER_FILTER } {
+        // SAFETY: the filter that was at the top before ours.
+        Some(next) => unsafe { next(r) },
+        None => ERROR,
+    }
+}
+
+unsafe extern "C" fn catch_body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
+    let caught = ffi::guard(
+        "the catching body filter",
+        || false,
+        || {
+            // SAFETY: nginx passes a live request.
+            let is_ours = unsafe { risk_api::is_subrequest(r) };
+            if is_ours {
+                // SAFETY: a subrequest of ours and the chain its filters are called with.
+                unsafe { risk_api::collect(r, chain) };
+            }
+            is_ours
+        },
+    );
+    if caught {
+        return OK;
+    }
+    // SAFETY: written by `install_catching` before any request.
+    match unsafe { UNCAUGHT_BODY_FILTER } {
+        // SAFETY: the filter that was at the top before ours.
+        Some(next) => unsafe { next(r, chain) },
+        None => ERROR,
+    }
+}
+
 unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     let caught = ffi::guard(
         "the header filter",
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) } {
+            if unsafe { page_request::is_subrequest(r) } {
                 return true;
             }
             // SAFETY: as above.
@@ -45,7 +103,7 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
         },
     );
     if caught {
-        // What answers the module's own subrequests is nobody else's business.
+        // The page of a block answer is put together by the module.
         return OK;
     }
     // SAFETY: written by `install` before any request.
@@ -62,14 +120,8 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
         || Some(chain),
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) } {
-                // SAFETY: a subrequest of ours and the chain its filters are called with.
-                unsafe { risk_api::collect(r, chain) };
-                return None;
-            }
-            // SAFETY: as above.
             if unsafe { page_request::is_subrequest(r) } {
-                // SAFETY: as above.
+                // SAFETY: a subrequest of ours and the chain its filters are called with.
                 unsafe { page_request::collect(r, chain) };
                 return None;
             }

@@ -96,6 +96,18 @@ static mut MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: Some(conf::merge_loc_conf),
 };
 
+/// Does what only somebody can who comes after all others, whenever they are loaded.
+static mut LATE_MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: Some(late_postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
 /// Placed before `ngx_http_upstream_module`.
 #[allow(non_upper_case_globals)]
 #[unsafe(no_mangle)]
@@ -118,6 +130,15 @@ pub static mut ngx_http_px_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
+/// Placed at the end.
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static mut ngx_http_px_late_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw mut LATE_MODULE_CTX).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
+    ..ngx_module_t::default()
+};
+
 /// A C table of pointers that nginx looks up by its symbol.
 #[repr(transparent)]
 pub struct Table<T, const N: usize>([*const T; N]);
@@ -127,22 +148,32 @@ unsafe impl<T, const N: usize> Sync for Table<T, N> {}
 
 #[allow(non_upper_case_globals)]
 #[unsafe(no_mangle)]
-pub static ngx_modules: Table<ngx_module_t, 3> =
-    Table([&raw const ngx_http_px_early_module, &raw const ngx_http_px_module, ptr::null()]);
+pub static ngx_modules: Table<ngx_module_t, 4> = Table([
+    &raw const ngx_http_px_early_module,
+    &raw const ngx_http_px_module,
+    &raw const ngx_http_px_late_module,
+    ptr::null(),
+]);
 
 #[allow(non_upper_case_globals)]
 #[unsafe(no_mangle)]
-pub static ngx_module_names: Table<c_char, 3> =
-    Table([c"ngx_http_px_early_module".as_ptr(), c"ngx_http_px_module".as_ptr(), ptr::null()]);
+pub static ngx_module_names: Table<c_char, 4> = Table([
+    c"ngx_http_px_early_module".as_ptr(),
+    c"ngx_http_px_module".as_ptr(),
+    c"ngx_http_px_late_module".as_ptr(),
+    ptr::null(),
+]);
 
-/// A module is inserted before the first loaded one that follows its name here.
+/// A module is inserted before the first loaded one that follows its name here; where none does, at
+/// the end.
 #[allow(non_upper_case_globals)]
 #[unsafe(no_mangle)]
-pub static ngx_module_order: Table<c_char, 5> = Table([
+pub static ngx_module_order: Table<c_char, 6> = Table([
     c"ngx_http_px_early_module".as_ptr(),
     c"ngx_http_upstream_module".as_ptr(),
     c"ngx_http_px_module".as_ptr(),
     c"ngx_http_copy_filter_module".as_ptr(),
+    c"ngx_http_px_late_module".as_ptr(),
     ptr::null(),
 ]);
 
@@ -212,14 +243,31 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             filters::install();
             // SAFETY: as above.
-            let access = unsafe {
-                add_handler(cf, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::handler))
-            };
-            // SAFETY: as above.
             let log = unsafe {
                 add_handler(cf, ngx_http_phases_NGX_HTTP_LOG_PHASE, Some(activities::log_handler))
             };
-            if access.and(log).is_some() { OK } else { ERROR }
+            if log.is_some() { OK } else { ERROR }
+        },
+    )
+}
+
+/// nginx runs the handlers of a phase from the last to the first: with the last one the module
+/// decides before Lua or whoever else may look at the request in this phase.
+unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    ffi::guard(
+        "postconfiguration at the end",
+        || ERROR,
+        || {
+            // SAFETY: nginx passes a live `cf` in the http context.
+            if unsafe { (*conf::main_conf(cf)).enforcements.is_empty() } {
+                return OK;
+            }
+            filters::install_catching();
+            // SAFETY: as above.
+            let access = unsafe {
+                add_handler(cf, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::handler))
+            };
+            if access.is_some() { OK } else { ERROR }
         },
     )
 }

@@ -56,6 +56,8 @@ pub(crate) unsafe fn is_readable(
 /// `r` must be a live main request in its access phase, its context at the stage `ReadingBody`.
 pub(crate) unsafe fn read(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: as the caller's.
+    unsafe { ffi::px_request_keep_body_file(r) };
+    // SAFETY: as the caller's.
     let rc = unsafe { ngx_http_read_client_request_body(r, Some(on_body)) };
     if rc >= SPECIAL_RESPONSE {
         return rc;
