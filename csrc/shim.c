@@ -105,6 +105,30 @@ px_request_keep_body_file(ngx_http_request_t *r)
 }
 
 
+/* A part of a file, aligned or not, as the copy filter reads it. */
+ssize_t
+px_read_file(ngx_file_t *file, u_char *buf, size_t size, off_t offset)
+{
+    ssize_t  n;
+
+#if (NGX_HAVE_ALIGNED_DIRECTIO)
+    if (file->directio) {
+        (void) ngx_directio_off(file->fd);
+    }
+#endif
+
+    n = ngx_read_file(file, buf, size, offset);
+
+#if (NGX_HAVE_ALIGNED_DIRECTIO)
+    if (file->directio) {
+        (void) ngx_directio_on(file->fd);
+    }
+#endif
+
+    return n;
+}
+
+
 ngx_uint_t
 px_connection_is_tls(ngx_connection_t *c)
 {

@@ -1,8 +1,8 @@
-//! Header and body filters: `_pxhd` on the way out, and the Risk API's answer on the way in.
+//! Header and body filters: `_pxhd` on the way out, and on the way in what answers the module's own
+//! subrequests.
 //!
-//! Two pairs. Those that catch the Risk API's answer stand above every other module's, whenever that
-//! is loaded. The others stand where a module's filters belong: below them a file has not become
-//! memory yet, and nobody else's additions would be seen.
+//! Two pairs. Those that catch such answers stand above every other module's, whenever that is
+//! loaded. The others stand where third-party filters belong, behind what brings files into memory.
 
 use std::ptr;
 
@@ -49,8 +49,9 @@ pub(crate) fn install_catching() {
 
 unsafe extern "C" fn catch_headers(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx passes a live request.
-    let is_ours = || unsafe { risk_api::is_subrequest(r) };
+    let is_ours = || unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) };
     if ffi::guard("the catching header filter", || false, is_ours) {
+        // What answers the module's own subrequests is nobody else's business.
         return OK;
     }
     // SAFETY: written by `install_catching` before any request.
@@ -67,12 +68,18 @@ unsafe extern "C" fn catch_body(r: *mut ngx_http_request_t, chain: *mut ngx_chai
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            let is_ours = unsafe { risk_api::is_subrequest(r) };
-            if is_ours {
+            if unsafe { risk_api::is_subrequest(r) } {
                 // SAFETY: a subrequest of ours and the chain its filters are called with.
                 unsafe { risk_api::collect(r, chain) };
+                return true;
             }
-            is_ours
+            // SAFETY: as above.
+            if unsafe { page_request::is_subrequest(r) } {
+                // SAFETY: as above.
+                unsafe { page_request::collect(r, chain) };
+                return true;
+            }
+            false
         },
     );
     if caught {
@@ -87,25 +94,16 @@ unsafe extern "C" fn catch_body(r: *mut ngx_http_request_t, chain: *mut ngx_chai
 }
 
 unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
-    let caught = ffi::guard(
+    ffi::guard(
         "the header filter",
-        || false,
+        || (),
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { page_request::is_subrequest(r) } {
-                return true;
-            }
-            // SAFETY: as above.
             unsafe { first_party::on_headers(r) };
             // SAFETY: as above.
             unsafe { set_headers(r) };
-            false
         },
     );
-    if caught {
-        // The page of a block answer is put together by the module.
-        return OK;
-    }
     // SAFETY: written by `install` before any request.
     match unsafe { NEXT_HEADER_FILTER } {
         // SAFETY: the filter that was at the top before ours.
@@ -120,12 +118,6 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
         || Some(chain),
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { page_request::is_subrequest(r) } {
-                // SAFETY: a subrequest of ours and the chain its filters are called with.
-                unsafe { page_request::collect(r, chain) };
-                return None;
-            }
-            // SAFETY: as above.
             if !ptr::eq(r, unsafe { (*r).main }) {
                 return Some(chain);
             }

@@ -364,6 +364,36 @@ fn lua_never_sees_the_answers_of_the_risk_api() {
 }
 
 #[test]
+fn lua_filters_the_operators_block_page_once() {
+    in_both_orders(|first| {
+        let (sandbox, page) = (Sandbox::start().unwrap(), "<html><head></head>Stop.</html>");
+        let builder = Nginx::builder()
+            .http(
+                "header_filter_by_lua_block { ngx.header.content_length = nil }
+                 body_filter_by_lua_block {
+                     if ngx.arg[2] then ngx.arg[1] = ngx.arg[1] .. '<!-- Lua -->' end
+                 }",
+            )
+            .server(&format!(
+                "{} px_custom_block_url /stop.html; location / {{ }}",
+                protect(&sandbox)
+            ));
+        let nginx = match first {
+            First::Px => builder.main(&load_lua()),
+            First::Lua => builder.before_module(&load_lua()),
+        };
+        let nginx = nginx.start_with(|dir| fs::write(dir.join("html/stop.html"), page).unwrap());
+        let response = support::get(nginx.addr(), "/", &[BOT]);
+        assert_eq!(response.status, 403);
+        let text = response.text();
+        assert!(text.ends_with("Stop.</html><!-- Lua -->"), "{first:?}: {text}");
+        assert!(text.contains("window._px"), "{first:?}: {text}");
+        assert_eq!(text.matches("Lua").count(), 1, "{first:?}: {text}");
+        nginx.quit();
+    });
+}
+
+#[test]
 fn wherever_lua_sends_a_request_it_is_judged_once() {
     in_both_orders(|first| {
         let site = Site::start(
