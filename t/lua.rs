@@ -71,6 +71,8 @@ impl Site {
             .listen(listen)
             .server(&format!(
                 "{} px_batch_activities_timeout_ms 10;
+                 # A slow machine must not make passes of blocks.
+                 px_s2s_timeout 10s;
                  location = /seen {{
                      px_enabled off;
                      rewrite_by_lua_block {{ local none }} access_by_lua_block {{ local none }}
@@ -191,9 +193,10 @@ fn access_by_lua_runs_after_a_pass_sees_the_verdict_and_never_runs_after_a_block
                 postpone,
                 &format!(
                     "px_score_header_enabled on; px_upstream_score_header_name x-px-score;
-                     px_identifier_header_name x-px-uuid; px_s2s_timeout 300ms;
+                     px_identifier_header_name x-px-uuid;
                      access_by_lua_block {{ {LOOK} }}
                      location / {{ ORIGIN }}
+                     location /short/ {{ px_s2s_timeout 300ms; ORIGIN }}
                      location /monitor/ {{ px_module_mode monitor; ORIGIN }}
                      location /off/ {{ px_enabled off; ORIGIN }}"
                 ),
@@ -234,7 +237,7 @@ fn access_by_lua_runs_after_a_pass_sees_the_verdict_and_never_runs_after_a_block
                 (Behaviour::Reset, "s2s_error"),
             ] {
                 site.sandbox.behave(behaviour);
-                let failed = seen("/", &[]);
+                let failed = seen("/short/", &[]);
                 assert_eq!(failed("x-pass-reason"), reason);
                 site.sandbox.behave_well();
                 site.sandbox.wait_for_activities(1, SOON);
@@ -744,14 +747,15 @@ fn a_visitor_who_leaves_while_lua_watches_leaves_nothing_behind() {
             let site = Site::start(
                 first,
                 check,
-                "px_s2s_timeout 300ms;
-                 location / {
+                "location / {
+                     px_s2s_timeout 300ms;
                      rewrite_by_lua_block { ngx.req.get_headers() ngx.sleep(0.001) }
                      access_by_lua_block { ngx.shared.seen:incr('access', 1, 0) }
                      log_by_lua_block { ngx.shared.seen:incr('logs', 1, 0) }
                      ORIGIN
                  }
                  location /told {
+                     px_s2s_timeout 300ms;
                      rewrite_by_lua_block {
                          ngx.on_abort(function()
                              ngx.shared.seen:incr('aborts', 1, 0) ngx.exit(499) end)
@@ -789,8 +793,8 @@ fn a_visitor_who_leaves_while_lua_watches_leaves_nothing_behind() {
                 let activities = site.sandbox.activities();
                 activities.iter().any(|activity| activity["details"]["pass_reason"] == "s2s")
             });
-            assert_eq!(site.get("/", &[]).status, 200, "{first:?} {check}");
-            assert_eq!(site.get("/", &[BOT]).status, 403, "{first:?} {check}");
+            assert_eq!(site.get("/later", &[]).status, 200, "{first:?} {check}");
+            assert_eq!(site.get("/later", &[BOT]).status, 403, "{first:?} {check}");
             let risk_api = &site.sandbox;
             support::wait_until("calls to end", || risk_api.open_connections() <= 2);
             site.nginx.quit();
