@@ -81,6 +81,8 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
 	@t/symbols.sh target/debug/libngx_http_px_module.so
 	@t/abi_guard.sh
+	@t/configure_like.sh
+	@t/flavour_guard.sh
 
 memcheck: $(HEADERS) ## Behaviour tests about bodies and logins, with nginx under valgrind
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind
