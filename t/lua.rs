@@ -153,14 +153,18 @@ fn rewrite_by_lua_comes_first_and_steers_the_module() {
                          ngx.req.set_header('User-Agent', 'PhantomJS/1.0')
                          ngx.req.clear_header('Cookie')
                      end
+                     -- What is looked at too early is not remembered.
                      assert(ngx.var.px_verdict == '' or ngx.var.px_verdict == nil)
                  }
+                 add_header X-Verdict $px_verdict;
                  ORIGIN
              }",
         );
         assert_eq!(site.get("/?skip=1", &[BOT]).status, 200);
         site.assert_visits(0, &[], "filtered");
-        assert_eq!(site.get("/?monitored=1", &[BOT]).status, 200);
+        let monitored = site.get("/?monitored=1", &[BOT]);
+        assert_eq!(monitored.status, 200);
+        assert_eq!(monitored.header("x-verdict"), Some("simulated_block"), "{first:?}");
         let activity = site.assert_visits(1, &["block"], "monitored").remove(0);
         assert_eq!(activity["details"]["simulated_block"], true);
         assert_eq!(site.get("/?bot=1", &[&site.good_cookie()]).status, 403);
@@ -550,6 +554,9 @@ fn a_login_body_is_the_same_for_module_lua_and_origin() {
              location /login/exec {{ access_by_lua_block {{ {read} ngx.exec('@app') }} ORIGIN }}
              location /login/changed {{ access_by_lua_block {{ {read}
                  ngx.req.set_body_data('changed') }} ORIGIN }}
+             location /login/socket {{ access_by_lua_block {{
+                 local socket, why = ngx.req.socket()
+                 ngx.header['X-Why'] = why }} ORIGIN }}
              location @app {{ header_filter_by_lua_block {{ ngx.header['X-Body'] = 'exec' }} ORIGIN }}
              location /echo {{ internal; content_by_lua_block {{ {echo} }} }}"
         );
@@ -597,6 +604,11 @@ fn a_login_body_is_the_same_for_module_lua_and_origin() {
                 h2.assert_visits(1, &["additional_s2s", "page_requested"], &path);
             }
         }
+        // What has been read cannot be read from the connection again.
+        let response = site.post("/login/socket", &[FORM], b"username=a&password=b");
+        assert_eq!(response.header("x-why"), Some("request body already exists"));
+        assert_eq!(response.text(), "origin");
+        site.assert_visits(1, &["additional_s2s", "page_requested"], "socket");
         // A bot's login reaches neither Lua nor the origin.
         site.origin.clear();
         let response = site.post("/login/access", &[FORM, BOT], b"username=a&password=b");
@@ -892,6 +904,41 @@ fn lua_cannot_change_a_verdict() {
         site.assert_visits(2, &["block", "page_requested"], "both");
         site.quit();
     });
+}
+
+#[test]
+fn the_sample_for_openresty_does_what_it_says() {
+    let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("nginx/openresty/nginx.conf");
+    let sample = fs::read_to_string(sample).expect("the sample is there");
+    let (_, http) = sample.split_once("\nhttp {").expect("an http block");
+    let http = http.trim_end().strip_suffix('}').expect("its end");
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let addr = support::nginx::free_addr();
+    let http = http
+        .replace("include px.conf;", &protect(&sandbox))
+        .replace("listen 8080;", &format!("listen {addr};"))
+        .replace("127.0.0.1:3000", &origin.addr().to_string());
+    let nginx = Nginx::builder().before_module(&load_lua()).http(&http).start();
+    let get = |path: &str, headers: &[&str]| support::get(addr, path, headers);
+
+    assert_eq!(get("/", &[BOT]).status, 403);
+    assert!(origin.requests().is_empty());
+    assert_eq!(get("/", &[BOT, "X-Probe-Key: change-me"]).status, 200);
+    let cookie = |score: u32| format!("Cookie: {}", sandbox.mint(BROWSER).score(score).cookie());
+    origin.clear();
+    let doubtful = cookie(80);
+    assert_eq!(get("/", &[&doubtful, "X-Visitor-Risk: none"]).status, 200);
+    let received = origin.texts().pop().expect("a request");
+    assert!(received.contains("X-Visitor-Risk: raised\r\n"), "{received}");
+    assert!(!received.contains("X-Visitor-Risk: none"), "{received}");
+    assert_eq!(request(addr, "POST", "/order", &[&doubtful], b"").status, 429);
+    assert_eq!(request(addr, "POST", "/order", &[&cookie(5)], b"").status, 200);
+    assert!(!origin.texts().pop().expect("a request").contains("X-Visitor-Risk"));
+    support::wait_until("the counters", || {
+        let lines = get("/verdicts", &[]).text();
+        ["block 1\n", "filtered 1\n", "pass 3\n"].iter().all(|line| lines.contains(line))
+    });
+    nginx.quit();
 }
 
 #[test]
