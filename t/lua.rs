@@ -754,13 +754,14 @@ fn lua_may_wait_before_and_after_the_module_waits() {
 
 #[test]
 fn a_visitor_who_leaves_while_lua_watches_leaves_nothing_behind() {
-    for check in ["lua_check_client_abort on;", ""] {
+    // With the check the visitor's end is the call's: nobody waits for its limit.
+    for (check, limit) in [("lua_check_client_abort on;", "60s"), ("", "300ms")] {
         in_both_orders(|first| {
             let site = Site::start(
                 first,
                 check,
-                "location / {
-                     px_s2s_timeout 300ms;
+                &"location / {
+                     px_s2s_timeout LIMIT;
                      rewrite_by_lua_block { ngx.req.get_headers() ngx.sleep(0.001) }
                      access_by_lua_block { ngx.shared.seen:incr('access', 1, 0) }
                      log_by_lua_block { ngx.shared.seen:incr('logs', 1, 0) }
@@ -779,7 +780,8 @@ fn a_visitor_who_leaves_while_lua_watches_leaves_nothing_behind() {
                      access_by_lua_block { ngx.shared.seen:incr('later', 1, 0) ngx.sleep(0.3) }
                      log_by_lua_block { ngx.shared.seen:incr('logs', 1, 0) }
                      ORIGIN
-                 }",
+                 }"
+                .replace("LIMIT", limit),
             );
             site.sandbox.behave(Behaviour::Hang);
             let leave = |path: &str| {
