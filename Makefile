@@ -21,8 +21,8 @@ MODULE := target/release/libngx_http_px_module.so
 
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
-# The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
-TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
+# What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
+TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean
@@ -89,6 +89,8 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
 	@t/symbols.sh target/debug/libngx_http_px_module.so
 	@t/abi_guard.sh target/debug/libngx_http_px_module.so
+	@t/configure_like.sh
+	@t/flavour_guard.sh
 
 test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (HOSTS="…": see t/host)
 	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES) libpcre3-dev"

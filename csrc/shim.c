@@ -91,6 +91,44 @@ px_request_is_reading_body(ngx_http_request_t *r)
 }
 
 
+/*
+ * A body that goes into a file keeps its name until the request ends, as Lua's reader has it:
+ * otherwise who comes later is told the name of a file that is gone.
+ */
+void
+px_request_keep_body_file(ngx_http_request_t *r)
+{
+    if (!r->request_body_in_persistent_file) {
+        r->request_body_in_persistent_file = 1;
+        r->request_body_in_clean_file = 1;
+    }
+}
+
+
+/* A part of a file, aligned or not, as the copy filter reads it. */
+ssize_t
+px_read_file(ngx_file_t *file, u_char *buf, size_t size, off_t offset)
+{
+    ssize_t  n;
+
+#if (NGX_HAVE_ALIGNED_DIRECTIO)
+    if (file->directio) {
+        (void) ngx_directio_off(file->fd);
+    }
+#endif
+
+    n = ngx_read_file(file, buf, size, offset);
+
+#if (NGX_HAVE_ALIGNED_DIRECTIO)
+    if (file->directio) {
+        (void) ngx_directio_on(file->fd);
+    }
+#endif
+
+    return n;
+}
+
+
 ngx_uint_t
 px_connection_is_tls(ngx_connection_t *c)
 {

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{ptr, slice};
 
 use nginx_sys::{
-    NGX_AGAIN, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK, ngx_connection_t, ngx_http_request_t,
-    ngx_http_variable_value_t, ngx_int_t, ngx_list_push, ngx_list_t, ngx_module_t, ngx_pcalloc,
-    ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_AGAIN, NGX_DECLINED, NGX_DONE, NGX_ERROR, NGX_OK, ngx_connection_t, ngx_file_t,
+    ngx_http_request_t, ngx_http_variable_value_t, ngx_int_t, ngx_list_push, ngx_list_t,
+    ngx_module_t, ngx_pcalloc, ngx_pnalloc, ngx_pool_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 pub(crate) const OK: ngx_int_t = NGX_OK as ngx_int_t;
@@ -197,6 +197,13 @@ unsafe extern "C" {
     pub(crate) fn px_response_grows(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_hold(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_chunked(r: *mut ngx_http_request_t) -> ngx_uint_t;
+    pub(crate) fn px_read_file(
+        file: *mut ngx_file_t,
+        buf: *mut u8,
+        size: usize,
+        offset: libc::off_t,
+    ) -> isize;
+    pub(crate) fn px_request_keep_body_file(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_reading_body(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_connection_is_tls(c: *mut ngx_connection_t) -> ngx_uint_t;
 }

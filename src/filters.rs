@@ -1,4 +1,8 @@
-//! Header and body filters: `_pxhd` on the way out, and the Risk API's answer on the way in.
+//! Header and body filters: `_pxhd` on the way out, and on the way in what answers the module's own
+//! subrequests.
+//!
+//! Two pairs. Those that catch such answers stand above every other module's, whenever that is
+//! loaded. The others stand where third-party filters belong, behind what brings files into memory.
 
 use std::ptr;
 
@@ -17,6 +21,10 @@ use crate::{csp, first_party, login, page_request, risk_api, snippet};
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
 static mut NEXT_BODY_FILTER: ngx_http_output_body_filter_pt = None;
 
+/// As above, after those that catch.
+static mut UNCAUGHT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
+static mut UNCAUGHT_BODY_FILTER: ngx_http_output_body_filter_pt = None;
+
 /// Puts our filters at the top of the chains. Part of `postconfiguration`.
 pub(crate) fn install() {
     // SAFETY: configuration is single-threaded; nginx rebuilds the chains on every reload.
@@ -28,26 +36,74 @@ pub(crate) fn install() {
     }
 }
 
-unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
+/// Puts the filters that catch at the top, when all other modules have put theirs.
+pub(crate) fn install_catching() {
+    // SAFETY: as above.
+    unsafe {
+        UNCAUGHT_HEADER_FILTER = ngx_http_top_header_filter;
+        ngx_http_top_header_filter = Some(catch_headers);
+        UNCAUGHT_BODY_FILTER = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = Some(catch_body);
+    }
+}
+
+unsafe extern "C" fn catch_headers(r: *mut ngx_http_request_t) -> ngx_int_t {
+    // SAFETY: nginx passes a live request.
+    let is_ours = || unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) };
+    if ffi::guard("the catching header filter", || false, is_ours) {
+        // What answers the module's own subrequests is nobody else's business.
+        return OK;
+    }
+    // SAFETY: written by `install_catching` before any request.
+    match unsafe { UNCAUGHT_HEADER_FILTER } {
+        // SAFETY: the filter that was at the top before ours.
+        Some(next) => unsafe { next(r) },
+        None => ERROR,
+    }
+}
+
+unsafe extern "C" fn catch_body(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
     let caught = ffi::guard(
-        "the header filter",
+        "the catching body filter",
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) } {
+            if unsafe { risk_api::is_subrequest(r) } {
+                // SAFETY: a subrequest of ours and the chain its filters are called with.
+                unsafe { risk_api::collect(r, chain) };
                 return true;
             }
             // SAFETY: as above.
-            unsafe { first_party::on_headers(r) };
-            // SAFETY: as above.
-            unsafe { set_headers(r) };
+            if unsafe { page_request::is_subrequest(r) } {
+                // SAFETY: as above.
+                unsafe { page_request::collect(r, chain) };
+                return true;
+            }
             false
         },
     );
     if caught {
-        // What answers the module's own subrequests is nobody else's business.
         return OK;
     }
+    // SAFETY: written by `install_catching` before any request.
+    match unsafe { UNCAUGHT_BODY_FILTER } {
+        // SAFETY: the filter that was at the top before ours.
+        Some(next) => unsafe { next(r, chain) },
+        None => ERROR,
+    }
+}
+
+unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
+    ffi::guard(
+        "the header filter",
+        || (),
+        || {
+            // SAFETY: nginx passes a live request.
+            unsafe { first_party::on_headers(r) };
+            // SAFETY: as above.
+            unsafe { set_headers(r) };
+        },
+    );
     // SAFETY: written by `install` before any request.
     match unsafe { NEXT_HEADER_FILTER } {
         // SAFETY: the filter that was at the top before ours.
@@ -62,18 +118,6 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
         || Some(chain),
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) } {
-                // SAFETY: a subrequest of ours and the chain its filters are called with.
-                unsafe { risk_api::collect(r, chain) };
-                return None;
-            }
-            // SAFETY: as above.
-            if unsafe { page_request::is_subrequest(r) } {
-                // SAFETY: as above.
-                unsafe { page_request::collect(r, chain) };
-                return None;
-            }
-            // SAFETY: as above.
             if !ptr::eq(r, unsafe { (*r).main }) {
                 return Some(chain);
             }

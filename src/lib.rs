@@ -95,6 +95,18 @@ static mut MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
     merge_loc_conf: Some(conf::merge_loc_conf),
 };
 
+/// Does what only somebody can who comes after all others, whenever they are loaded.
+static mut LATE_MODULE_CTX: ngx_http_module_t = ngx_http_module_t {
+    preconfiguration: None,
+    postconfiguration: Some(late_postconfiguration),
+    create_main_conf: None,
+    init_main_conf: None,
+    create_srv_conf: None,
+    merge_srv_conf: None,
+    create_loc_conf: None,
+    merge_loc_conf: None,
+};
+
 /// Placed before `ngx_http_upstream_module`.
 #[allow(non_upper_case_globals)]
 #[unsafe(no_mangle)]
@@ -114,6 +126,15 @@ pub static mut ngx_http_px_module: ngx_module_t = ngx_module_t {
     init_module: Some(shared_zone::init_module),
     init_process: Some(worker::init_process),
     exit_process: Some(worker::exit_process),
+    ..ngx_module_t::default()
+};
+
+/// Placed at the end.
+#[allow(non_upper_case_globals)]
+#[unsafe(no_mangle)]
+pub static mut ngx_http_px_late_module: ngx_module_t = ngx_module_t {
+    ctx: (&raw mut LATE_MODULE_CTX).cast(),
+    type_: NGX_HTTP_MODULE as ngx_uint_t,
     ..ngx_module_t::default()
 };
 
@@ -183,14 +204,31 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             filters::install();
             // SAFETY: as above.
-            let access = unsafe {
-                add_handler(cf, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::handler))
-            };
-            // SAFETY: as above.
             let log = unsafe {
                 add_handler(cf, ngx_http_phases_NGX_HTTP_LOG_PHASE, Some(activities::log_handler))
             };
-            if access.and(log).is_some() { OK } else { ERROR }
+            if log.is_some() { OK } else { ERROR }
+        },
+    )
+}
+
+/// nginx runs the handlers of a phase from the last to the first: with the last one the module
+/// decides before Lua or whoever else may look at the request in this phase.
+unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
+    ffi::guard(
+        "postconfiguration at the end",
+        || ERROR,
+        || {
+            // SAFETY: nginx passes a live `cf` in the http context.
+            if unsafe { (*conf::main_conf(cf)).enforcements.is_empty() } {
+                return OK;
+            }
+            filters::install_catching();
+            // SAFETY: as above.
+            let access = unsafe {
+                add_handler(cf, ngx_http_phases_NGX_HTTP_ACCESS_PHASE, Some(access::handler))
+            };
+            if access.is_some() { OK } else { ERROR }
         },
     )
 }

@@ -8,10 +8,10 @@ use std::ffi::c_void;
 use std::{mem, ptr};
 
 use nginx_sys::{
-    NGX_HTTP_GET, NGX_HTTP_SUBREQUEST_BACKGROUND, ngx_add_timer, ngx_chain_t, ngx_del_timer,
-    ngx_event_t, ngx_http_post_request, ngx_http_post_subrequest_t, ngx_http_request_t,
-    ngx_http_run_posted_requests, ngx_http_subrequest, ngx_int_t, ngx_list_init, ngx_str_t,
-    ngx_table_elt_t, ngx_uint_t,
+    NGX_HTTP_GET, NGX_HTTP_SUBREQUEST_BACKGROUND, ngx_add_timer, ngx_buf_t, ngx_chain_t,
+    ngx_del_timer, ngx_event_t, ngx_http_post_request, ngx_http_post_subrequest_t,
+    ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_subrequest, ngx_int_t,
+    ngx_list_init, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 use crate::ctx::{Ctx, Stage};
@@ -42,6 +42,7 @@ enum Ending {
     Status(usize),
     Late,
     TooLarge,
+    Unreadable,
 }
 
 impl PageRequest {
@@ -52,6 +53,7 @@ impl PageRequest {
             Ending::Status(status) => Err(format!("it was answered with status {status}")),
             Ending::Late => Err(format!("it did not come within {DEADLINE_MS} ms")),
             Ending::TooLarge => Err(format!("it is larger than {PAGE_LIMIT} bytes")),
+            Ending::Unreadable => Err("its file cannot be read".to_owned()),
             Ending::Open => Err("it was given up".to_owned()),
         }
     }
@@ -232,23 +234,49 @@ pub(crate) unsafe fn collect(r: *mut ngx_http_request_t, mut chain: *mut ngx_cha
         // SAFETY: every link holds a buffer.
         let buffer = unsafe { &mut *link.buf };
         if let Some(request) = &mut request
-            && !buffer.pos.is_null()
-            && buffer.last > buffer.pos
+            && matches!(request.ending, Ending::Open)
         {
-            let len = buffer.last.addr() - buffer.pos.addr();
-            // SAFETY: a memory buffer's bytes from `pos` to `last`.
-            let bytes = unsafe { std::slice::from_raw_parts(buffer.pos, len) };
-            if request.body.len() + len > PAGE_LIMIT {
-                request.ending = Ending::TooLarge;
+            // SAFETY: as above.
+            if let Err(ending) = unsafe { append(&mut request.body, buffer) } {
                 request.body.clear();
-            } else if matches!(request.ending, Ending::Open) {
-                request.body.extend_from_slice(bytes);
+                request.ending = ending;
             }
         }
         buffer.pos = buffer.last;
         buffer.file_pos = buffer.file_last;
         chain = link.next;
     }
+}
+
+/// Appends what a buffer holds, in memory or in a file: what turns files into memory comes later.
+///
+/// # Safety
+///
+/// `buffer` must be a live buffer.
+unsafe fn append(body: &mut Vec<u8>, buffer: &ngx_buf_t) -> Result<(), Ending> {
+    let is_in_memory = !buffer.pos.is_null();
+    let size = match is_in_memory {
+        true => buffer.last.addr() - buffer.pos.addr(),
+        false if buffer.file.is_null() => 0,
+        false => usize::try_from(buffer.file_last - buffer.file_pos).unwrap_or_default(),
+    };
+    if body.len() + size > PAGE_LIMIT {
+        return Err(Ending::TooLarge);
+    }
+    if size == 0 {
+        return Ok(());
+    }
+    if is_in_memory {
+        // SAFETY: a memory buffer's bytes from `pos` to `last`.
+        body.extend_from_slice(unsafe { std::slice::from_raw_parts(buffer.pos, size) });
+        return Ok(());
+    }
+    let start = body.len();
+    body.resize(start + size, 0);
+    let room = body.get_mut(start..).unwrap_or_default();
+    // SAFETY: an open file and room for `size` bytes.
+    let read = unsafe { ffi::px_read_file(buffer.file, room.as_mut_ptr(), size, buffer.file_pos) };
+    if usize::try_from(read) == Ok(size) { Ok(()) } else { Err(Ending::Unreadable) }
 }
 
 /// The subrequest has ended. Always `NGX_OK`: for any other value nginx would make an error page

@@ -56,6 +56,8 @@ pub(crate) unsafe fn is_readable(
 /// `r` must be a live main request in its access phase, its context at the stage `ReadingBody`.
 pub(crate) unsafe fn read(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: as the caller's.
+    unsafe { ffi::px_request_keep_body_file(r) };
+    // SAFETY: as the caller's.
     let rc = unsafe { ngx_http_read_client_request_body(r, Some(on_body)) };
     if rc >= SPECIAL_RESPONSE {
         return rc;
@@ -179,6 +181,11 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
     while let Some(link) = unsafe { chain.as_ref() } {
         // SAFETY: every link holds a buffer.
         let buffer = unsafe { &*link.buf };
+        chain = link.next;
+        if buffer.pos.is_null() && buffer.file.is_null() {
+            // Says where the body ends, and holds nothing of it.
+            continue;
+        }
         if buffer.pos.is_null() {
             let size = usize::try_from(buffer.file_last - buffer.file_pos).ok()?;
             let room = copy.spare_capacity_mut().get_mut(..size)?;
@@ -200,7 +207,6 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
             // SAFETY: a memory buffer's bytes from `pos` to `last`.
             copy.extend_from_slice(unsafe { std::slice::from_raw_parts(buffer.pos, size) });
         }
-        chain = link.next;
     }
     Some(())
 }

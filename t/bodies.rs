@@ -104,6 +104,33 @@ fn the_origin_receives_the_bytes_that_were_sent() {
     }
 }
 
+/// A part of such a body lies behind the head, another in a buffer of its own, and after the last
+/// chunk nginx puts a buffer without any memory.
+#[test]
+fn a_body_in_chunks_that_come_one_by_one_is_read_from_its_pieces() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = site(&sandbox, &origin, "");
+    let headers = ["Content-Type: application/json", "Transfer-Encoding: chunked"];
+    let mut count = 0;
+    for size in [1, 500, 10_000] {
+        let body = json_of(size);
+        for at in [1, body.len() / 2, body.len() - 1] {
+            let (first, second) = body.split_at(at);
+            let chunk = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part].concat();
+            let head = client::text("POST", "/login", &headers, b"");
+            let mut visitor = Connection::open(nginx.addr());
+            visitor.send([head, chunk(first)].concat());
+            // Whoever is answered came after what was sent before.
+            assert_eq!(support::get(nginx.addr(), "/a.css", &[]).status, 200);
+            visitor.send([b"\r\n", &*chunk(second), b"\r\n0\r\n\r\n"].concat());
+            assert_eq!(visitor.receive().status, 200, "{size} {at}");
+            count += 1;
+            assert!(received(&origin, 2 * count) == body, "{size} {at}");
+            assert_eq!(version(&sandbox, count), "v2", "{size} {at}");
+        }
+    }
+}
+
 #[test]
 fn forms_of_every_kind_are_read() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());

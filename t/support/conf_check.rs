@@ -15,7 +15,8 @@ impl Files {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir =
             std::env::temp_dir().join(format!("px-conf-errors-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory can be made");
+        // Where some builds of nginx write to, whatever their configuration says.
+        fs::create_dir_all(dir.join("logs")).expect("a directory can be made");
         Self(dir)
     }
 

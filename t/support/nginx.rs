@@ -21,6 +21,7 @@ const LOG_FORMAT: &str = "$status $request_method $uri verdict=$px_verdict pass=
 
 /// Describes an nginx before it is started.
 pub struct Builder {
+    before_module: String,
     main: String,
     http: String,
     server: String,
@@ -41,6 +42,7 @@ pub struct Nginx {
 impl Nginx {
     pub fn builder() -> Builder {
         Builder {
+            before_module: String::new(),
             main: String::new(),
             http: String::new(),
             server: String::new(),
@@ -209,6 +211,12 @@ pub fn assert_clean(log: &str) {
 }
 
 impl Builder {
+    /// Directives of the main context that come before the module is loaded.
+    pub fn before_module(mut self, text: &str) -> Self {
+        self.before_module.push_str(text);
+        self
+    }
+
     /// Directives of the main context.
     pub fn main(mut self, text: &str) -> Self {
         self.main.push_str(text);
@@ -244,11 +252,11 @@ impl Builder {
     }
 
     fn write(&self, dir: &Path, addr: SocketAddr) {
-        let Self { main, http, server, listen, workers, error_log_level } = self;
+        let Self { before_module, main, http, server, listen, workers, error_log_level } = self;
         let d = dir.display();
         let load_module = load_module();
         let conf = format!(
-            "{load_module}\n\
+            "{before_module}{load_module}\n\
              daemon off;\nworker_processes {workers};\npid {d}/nginx.pid;\n\
              error_log {d}/error.log {error_log_level};\n{main}\n\
              events {{ worker_connections 1024; }}\n\
