@@ -476,6 +476,16 @@ fn another_token_opens_nothing_and_destroys_nothing_and_the_right_one_finds_it()
     assert_eq!(site.spool.files(), [path.as_path()]);
     assert_eq!(fs::read(&path).expect("it can be read"), sealed);
 
+    // Nor is what another version of the module wrote thrown away.
+    let mut other_version = sealed.clone();
+    other_version[7] += 1;
+    fs::write(&path, &other_version).expect("it can be written");
+    let nginx = with(old);
+    nginx.wait_for_error_log("wait for their auth token");
+    nginx.quit();
+    assert_eq!(fs::read(&path).expect("it can be read"), other_version);
+    fs::write(&path, &sealed).expect("it can be written");
+
     // While it is being rotated the previous token opens what was sealed with it; the current one is
     // sent. The collector of this test knows the old one only, so here that is the "current".
     let nginx = with(&format!("another-one {old}"));

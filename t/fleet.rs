@@ -35,6 +35,11 @@ struct Fleet {
 impl Fleet {
     /// `conf` gives the directives of the node with this number.
     fn start(origin: &Origin, conf: impl Fn(usize) -> String) -> Self {
+        Self::start_in(origin, "", conf)
+    }
+
+    /// As [`start`](Self::start), with directives of every node's `http` block.
+    fn start_in(origin: &Origin, http: &str, conf: impl Fn(usize) -> String) -> Self {
         let confs: Vec<String> = (0..NODES)
             .map(|n| {
                 format!(
@@ -46,7 +51,10 @@ impl Fleet {
                 )
             })
             .collect();
-        let nodes: Vec<Option<Nginx>> = confs.iter().map(|conf| Some(Nginx::start(conf))).collect();
+        let nodes: Vec<Option<Nginx>> = confs
+            .iter()
+            .map(|conf| Some(Nginx::builder().http(http).server(conf).start()))
+            .collect();
         let addrs: Vec<SocketAddr> = nodes.iter().flatten().map(Nginx::addr).collect();
         let servers: String =
             addrs.iter().map(|addr| format!("server {addr} max_fails=0; ")).collect();
@@ -366,6 +374,28 @@ fn what_is_reported_is_the_visitors_address_and_not_the_balancers() {
         let expected = if *node == 2 { "203.0.113.7" } else { "127.0.0.1" };
         assert_eq!(call.json()["request"]["socket_ip"], expected, "{node}");
     }
+}
+
+/// As docs/fleet.md tells it.
+#[test]
+fn a_share_of_the_visitors_is_blocked_first_and_it_is_the_same_at_every_node() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let monitor = protect(&sandbox).replace("active_blocking", "monitor");
+    let fleet =
+        Fleet::start_in(&origin, "split_clients $remote_addr $px_share { 50% 1; * 0; }", |_| {
+            format!(
+                "{monitor} px_custom_is_enforced_request $px_share; set_real_ip_from 127.0.0.1;"
+            )
+        });
+    let mut shares = BTreeSet::new();
+    for visitor in 1..=8 {
+        let address = format!("X-Forwarded-For: 203.0.113.{visitor}");
+        let ask = |addr| get(addr, "/", &[BOT, &address]).status;
+        let statuses: BTreeSet<u16> = fleet.addrs.iter().map(|addr| ask(*addr)).collect();
+        assert_eq!(statuses.len(), 1, "{visitor}: {statuses:?}");
+        shares.extend(statuses);
+    }
+    assert_eq!(shares, BTreeSet::from([200, 403]));
 }
 
 /// The directives of [`protect`], with one of them read from a file.
