@@ -384,6 +384,7 @@ impl LocConf {
             activities_url: collector,
             telemetry_url: policy.telemetry_url().to_owned(),
             authorization: policy.authorization().to_owned(),
+            previous_token: values.previous_auth_token(),
             logs: values
                 .logger_auth_token
                 .as_ref()

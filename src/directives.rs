@@ -68,8 +68,8 @@ pub(crate) static DIRECTIVES: [Directive; 228] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
-    row(c"px_auth_token", ONE, |v, a| once(&mut v.auth_token, a.secret(0)?)),
-    row(c"px_auth_token_file", ONE, |v, a| once(&mut v.auth_token, a.secret_file()?)),
+    row(c"px_auth_token", ONE_OR_TWO, |v, a| once(&mut v.auth_token, a.secrets()?)),
+    row(c"px_auth_token_file", ONE, |v, a| once(&mut v.auth_token, a.secret_lines()?)),
     row(c"px_cookie_secret", ONE_OR_TWO, |v, a| once(&mut v.cookie_secret, a.secrets()?)),
     row(c"px_cookie_secret_file", ONE, |v, a| once(&mut v.cookie_secret, a.secret_lines()?)),
     row(c"px_cookie_secret_old", ONE, |v, a| once(&mut v.cookie_secret_old, a.secret(0)?)),

@@ -49,6 +49,8 @@ pub(crate) struct Destination {
     pub(crate) telemetry_url: String,
     /// `Bearer …`, never logged.
     pub(crate) authorization: String,
+    /// What the spool may still be sealed with, while the token is being rotated.
+    pub(crate) previous_token: Option<Secret>,
     /// Where log records go, if they are shipped.
     pub(crate) logs: Option<LogService>,
     /// 1..=9, or `None` for uncompressed bodies.
@@ -83,6 +85,12 @@ pub(crate) struct Proxy {
 impl Destination {
     fn auth_token(&self) -> &str {
         self.authorization.trim_start_matches("Bearer ")
+    }
+
+    /// What opens files of the spool: the current token, and the previous one if there is one.
+    fn tokens(&self) -> impl Iterator<Item = &str> {
+        let previous = self.previous_token.iter().map(Secret::expose);
+        std::iter::once(self.auth_token()).chain(previous)
     }
 }
 
@@ -654,33 +662,49 @@ impl Dispatch {
             (0..lanes.len()).filter(|at| lanes[*at].spool == Some(spool)).collect();
         candidates.sort_by_key(|at| !orphans.hint_at(&destination(*at).activities_url));
         let mut tried: Vec<&str> = Vec::new();
-        let opened = candidates.iter().find_map(|at| {
-            let token = destination(*at).auth_token();
+        let keys = candidates.iter().flat_map(|at| destination(*at).tokens().map(|t| (*at, t)));
+        let opened = keys.into_iter().find_map(|(at, token)| {
             if tried.contains(&token) {
                 return None;
             }
             tried.push(token);
-            spools[spool].open(orphans, token).map(|(entries, url)| (*at, entries, url))
+            spools[spool].open(orphans, token).map(|(entries, url)| (at, entries, url))
         });
-        let Some((at, entries, url)) = opened else { return self.set_aside(spool, orphans) };
-        let exact = candidates.into_iter().find(|other| {
+        let Some((at, entries, url)) = opened else { return self.pass_over(spool, orphans) };
+        let exact = candidates.iter().copied().find(|other| {
             let other = destination(*other);
             other.auth_token() == destination(at).auth_token() && other.activities_url == url
         });
         lanes[exact.unwrap_or(at)].orphans.extend(entries);
     }
 
-    fn set_aside(&mut self, spool: usize, orphans: &Orphans) {
-        let mut count = 0;
+    /// Files that are another application's, or were sealed with a token of long ago, wait for somebody
+    /// who has it. What no token will ever open is set aside.
+    fn pass_over(&mut self, spool: usize, orphans: &Orphans) {
+        let (mut sealed, mut ruined) = (0, 0);
         for path in orphans.paths() {
-            count += usize::from(self.spools[spool].set_aside(&path).is_ok());
+            if spool::is_sealed(&path) {
+                sealed += 1;
+            } else {
+                ruined += u32::from(self.spools[spool].set_aside(&path).is_ok());
+            }
         }
         let dir = orphans.dir().display();
-        let text = format!(
-            "{count} files of the spool in \"{dir}\" are skipped and set aside: no auth token that \
-             is configured opens them"
-        );
-        self.tally.say(Level::Warn, text);
+        if ruined != 0 {
+            let text = format!(
+                "{ruined} files of the spool in \"{dir}\" are skipped and set aside: they are torn or \
+                 were altered"
+            );
+            self.tally.say(Level::Warn, text);
+        }
+        if sealed != 0 {
+            self.spools[spool].leave(orphans);
+            let text = format!(
+                "{sealed} files of the spool in \"{dir}\" wait for their auth token: none that is \
+                 configured opens them"
+            );
+            self.tally.say(Level::Warn, text);
+        }
     }
 
     /// What a file holds; `None` if there is nothing to post.

@@ -8,12 +8,16 @@
 //! DIR/<sequence>-<id>.unreadable     a file that no known token opens, set aside
 //! ```
 //!
-//! Locks are `flock`s, which the kernel releases however a process ends. Nothing is synced: the
-//! files outlive every death of a process, not the machine's own crash.
+//! Locks are `flock`s, which the kernel releases however a process ends, and which hold among all
+//! processes of one machine: several nginx may share a directory, several machines may not. Nothing is
+//! synced: the files outlive every death of a process, not the machine's own crash.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,7 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
-use px_core::sealed::{self, Batch, Encoding, FileId, Header, Lane, Root, Salt, Sealer};
+use px_core::sealed::{self, Batch, Encoding, Fault, FileId, Header, Lane, Root, Salt, Sealer};
 use uuid::Uuid;
 
 use crate::thread;
@@ -58,6 +62,8 @@ pub(crate) struct Spool {
     roots: Vec<Derived>,
     /// Activities that had to make room for newer ones, until somebody asks.
     evicted: u64,
+    /// Dead workers' directories whose files wait for a token that is not known here.
+    left: Vec<PathBuf>,
 }
 
 /// What comes of a token and a salt, once it is there.
@@ -157,6 +163,7 @@ impl Spool {
             salt: Salt::default(),
             roots: Vec::new(),
             evicted: 0,
+            left: Vec::new(),
         }
     }
 
@@ -341,7 +348,8 @@ impl Spool {
     pub(crate) fn adopt(&mut self) -> io::Result<Vec<Orphans>> {
         let own = self.own.as_ref().map(|own| own.dir.clone());
         let mut others = self.generations()?;
-        others.retain(|dir| own.as_ref() != Some(dir));
+        self.left.retain(|dir| others.contains(dir));
+        others.retain(|dir| own.as_ref() != Some(dir) && !self.left.contains(dir));
         if others.is_empty() {
             return Ok(Vec::new());
         }
@@ -370,6 +378,11 @@ impl Spool {
             self.counted = false;
         }
         Ok(found)
+    }
+
+    /// Does not take these over again: who has their token will.
+    pub(crate) fn leave(&mut self, orphans: &Orphans) {
+        self.left.push(orphans.generation.dir.clone());
     }
 
     /// The files as `token` opens them, with the URL they are for; `None` if it opens none of the
@@ -528,6 +541,31 @@ impl Spool {
         }
         Ok(files)
     }
+}
+
+/// Whether the directory, or the one in which it will be made, is on a network file system, where an
+/// `flock` on a directory holds on this machine only, and one on a file needs it open for writing
+/// (flock(2), "NFS details", "CIFS details").
+pub(crate) fn is_on_network(dir: &Path) -> bool {
+    const NETWORK: [u32; 4] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42];
+    let Some(dir) = dir.ancestors().find(|dir| dir.exists()) else { return false };
+    let Ok(dir) = CString::new(dir.as_os_str().as_bytes()) else { return false };
+    // SAFETY: zero is valid for this struct.
+    let mut facts: libc::statfs = unsafe { mem::zeroed() };
+    // SAFETY: the path ends with a null byte, and the struct is the one the call fills.
+    let rc = unsafe { libc::statfs(dir.as_ptr(), &raw mut facts) };
+    // A magic number has 32 bits, whatever type holds it.
+    rc == 0 && NETWORK.contains(&(facts.f_type as u32))
+}
+
+/// Whether this is a file of the spool, of this version of the module or of another.
+pub(crate) fn is_sealed(path: &Path) -> bool {
+    let header = File::open(path).and_then(|file| {
+        let mut header = [0; sealed::HEADER_LENGTH];
+        file.read_exact_at(&mut header, 0)?;
+        Ok(header)
+    });
+    header.is_ok_and(|header| !matches!(Header::read(&header), Err(Fault::NotSealed)))
 }
 
 impl Orphans {

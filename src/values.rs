@@ -49,7 +49,7 @@ macro_rules! values {
 values! {
     enabled: bool,
     app_id: String,
-    auth_token: Secret,
+    auth_token: Vec<Secret>,
     cookie_secret: Vec<Secret>,
     cookie_secret_old: Secret,
     active_header_name: String,
@@ -302,6 +302,11 @@ impl Values {
         listed.chain(&self.cookie_secret_old).take(2).cloned().collect()
     }
 
+    /// The token that was in use before the current one, while it is being rotated.
+    pub(crate) fn previous_auth_token(&self) -> Option<Secret> {
+        self.auth_token.as_ref()?.get(1).cloned()
+    }
+
     /// What is evaluated before a request is judged.
     pub(crate) fn expressions(&self) -> Expressions {
         let switched_on = |switch: Option<bool>| switch != Some(false);
@@ -478,7 +483,7 @@ impl Values {
             ..Options::default()
         };
         take! { self, options;
-            app_id auth_token active_header_name module_mode blocking_score bypass_monitor_header
+            app_id active_header_name module_mode blocking_score bypass_monitor_header
             url_decode_reserved_characters
             enabled_routes monitored_routes enforced_routes enforced_routes_exclusive
             sensitive_routes sensitive_routes_prefix sensitive_routes_suffix sensitive_routes_regex
@@ -499,6 +504,9 @@ impl Values {
             cors_support_enabled cors_preflight_request_filter_enabled
             telemetry_header max_body_size hype_sale_fail_open logger_severity logger_auth_token
             remote_config_id remote_config_auth_token
+        }
+        if let Some(token) = self.auth_token.iter().flatten().next() {
+            options.auth_token = token.clone();
         }
         if let Some(enabled) = self.agentic_trust_enabled {
             options.agentic_trust.enabled = enabled;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -448,26 +449,85 @@ fn altered_and_torn_files_are_skipped_with_a_line_each() {
 }
 
 #[test]
-fn another_token_opens_nothing_and_destroys_nothing() {
+fn another_token_opens_nothing_and_destroys_nothing_and_the_right_one_finds_it() {
     let site = Site::new();
     site.collector.go_down();
     let nginx = site.nginx();
     site.visit(&nginx, 0..20);
     site.spool.wait_for(20);
     nginx.quit();
-    let sealed = fs::read(&site.spool.files()[0]).expect("it can be read");
+    let path = site.spool.files().remove(0);
+    let sealed = fs::read(&path).expect("it can be read");
     site.collector.come_back().expect("the port is free again");
 
     let conf = site.conf(&site.spool.directive());
-    let token = format!("px_auth_token {};", site.collector.app().auth_token);
-    let nginx = Nginx::start(&conf.replace(&token, "px_auth_token another-one;"));
-    let log = nginx.wait_for_error_log("no auth token that is configured opens them");
-    assert_eq!(count(&log, "set aside"), 1, "{log}");
-    nginx.quit();
+    let old = &site.collector.app().auth_token;
+    let with = |tokens: &str| {
+        let conf = conf.replace(&format!("px_auth_token {old};"), "px_auth_token TOKENS;");
+        Nginx::start(&conf.replace("TOKENS", tokens))
+    };
+    let nginx = with("another-one");
+    let log = nginx.wait_for_error_log("none that is configured opens them");
+    assert_eq!(count(&log, "1 files of the spool in"), 1, "{log}");
+    // Nobody is asked a second time what he cannot open.
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(count(&nginx.quit(), "wait for their auth token"), 1);
     assert!(site.collector.activities().is_empty());
-    let left = site.spool.files();
-    assert_eq!(left.len(), 1);
-    assert_eq!(fs::read(&left[0]).expect("it can be read"), sealed);
+    assert_eq!(site.spool.files(), [path.as_path()]);
+    assert_eq!(fs::read(&path).expect("it can be read"), sealed);
+
+    // Nor is what another version of the module wrote thrown away.
+    let mut other_version = sealed.clone();
+    other_version[7] += 1;
+    fs::write(&path, &other_version).expect("it can be written");
+    let nginx = with(old);
+    nginx.wait_for_error_log("wait for their auth token");
+    nginx.quit();
+    assert_eq!(fs::read(&path).expect("it can be read"), other_version);
+    fs::write(&path, &sealed).expect("it can be written");
+
+    // While it is being rotated the previous token opens what was sealed with it; the current one is
+    // sent. The collector of this test knows the old one only, so here that is the "current".
+    let nginx = with(&format!("another-one {old}"));
+    let posts = site.collector.wait_for(Endpoint::Activities, 1, SOON);
+    assert_eq!(posts[0].header("authorization"), Some("Bearer another-one"));
+    nginx.quit();
+    let nginx = with(&format!("{old} another-one"));
+    let activities = site.collector.wait_for_activities(20, SOON);
+    assert_eq!(numbers(&activities), (0..20).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    nginx.quit();
+}
+
+/// What statfs(2) says is faked, once nginx has read what it needs: no machine has to mount anything.
+#[test]
+fn a_network_file_system_is_refused() {
+    let site = Site::new();
+    let dir = nginx::fresh_dir();
+    let library = dir.join("network_statfs.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/support/network_statfs.c");
+    let built = Command::new("cc")
+        .args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status()
+        .expect("cc can be run");
+    assert!(built.success());
+    let conf = site.conf(&site.spool.directive());
+    let check = |magic: &str| {
+        let env = [("LD_PRELOAD", library.as_os_str()), ("PX_STATFS_TYPE", magic.as_ref())];
+        Nginx::builder().server(&conf).test_with_env(&env)
+    };
+    for magic in ["6969", "517b", "ff534d42", "fe534d42"] {
+        let (accepted, output) = check(magic);
+        let expected = "it is on a network file system, whose locks do not keep machines apart";
+        assert!(!accepted && output.contains(expected), "{magic}: {output}");
+    }
+    // ext, tmpfs, overlay.
+    for magic in ["ef53", "1021994", "794c7630"] {
+        let (accepted, output) = check(magic);
+        assert!(accepted, "{magic}: {output}");
+    }
+    let _ = fs::remove_dir_all(dir);
 }
 
 #[test]

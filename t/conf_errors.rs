@@ -487,7 +487,7 @@ fn secrets_come_from_files() {
         let conf =
             format!("{enabled} px_auth_token_file DIR/token; px_cookie_secret_file DIR/secret;");
         check_with(conf, |files| {
-            files.secret("token", "token\n");
+            files.secret("token", content);
             files.secret("secret", content);
         })
     };
@@ -496,7 +496,7 @@ fn secrets_come_from_files() {
     }
 
     let names_a_file = |what: &str| format!("\"NAME\" directive names a file that holds {what}");
-    for (content, token, secret) in [
+    for (content, one, several) in [
         (&b""[..], names_a_file("no secret"), names_a_file("no secret")),
         (b"\n\r\n", names_a_file("no secret"), names_a_file("no secret")),
         (b"a\nb\n", names_a_file("more than one line"), String::new()),
@@ -513,9 +513,9 @@ fn secrets_come_from_files() {
         ),
     ] {
         for (name, expected) in [
-            ("px_auth_token_file", &token),
-            ("px_cookie_secret_old_file", &token),
-            ("px_cookie_secret_file", &secret),
+            ("px_auth_token_file", &several),
+            ("px_cookie_secret_old_file", &one),
+            ("px_cookie_secret_file", &several),
         ] {
             let (accepted, said) = check_with(format!("\n{name} DIR/file;"), |files| {
                 files.secret("file", content);
@@ -707,6 +707,7 @@ fn no_message_repeats_a_secret() {
     for conf in [
         "px_auth_token hush-hush; px_auth_token hush-hush;",
         "px_auth_token hush-hush px_enabled on;",
+        "px_auth_token hush-hush \"\";",
         "px_auth_token \"hush-hush\\t\";",
         "px_auth_token hush-hush;\n px_auth_token_file /nonexistent;",
         "px_cookie_secret hush-hush hush-hush hush-hush;",
@@ -720,7 +721,7 @@ fn no_message_repeats_a_secret() {
         assert!(!said.concat().contains("hush"), "{conf}: {said:?}");
     }
     for (name, content) in [
-        ("px_auth_token_file", "hush-hush\nhush-hush"),
+        ("px_auth_token_file", "hush-hush\nhush-hush\nhush-hush"),
         ("px_cookie_secret_file", "hush-hush\nhush-hush\nhush-hush"),
         ("px_cookie_secret_old_file", "hush\thush"),
     ] {

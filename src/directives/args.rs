@@ -229,7 +229,14 @@ impl Args<'_> {
             match word.split_once('=') {
                 None if word == "off" && self.words.len() == 1 => return Ok(None),
                 Some(("path", path)) if dir.is_none() && !path.is_empty() => {
-                    dir = Some(self.made_by_nginx(path)?);
+                    let path = self.made_by_nginx(path)?;
+                    if spool::is_on_network(&path) {
+                        let reason = "it is on a network file system, whose locks do not keep \
+                                      machines apart"
+                            .to_owned();
+                        return Err(Refusal::Value { value: word, reason });
+                    }
+                    dir = Some(path);
                 }
                 Some(("max_size", size)) if max_size.is_none() => {
                     let size = nginx_size(size).filter(|size| *size >= spool::MIN_SIZE);

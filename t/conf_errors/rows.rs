@@ -423,7 +423,7 @@ const OF_THE_URLS: &str = "has no effect: scheme and port belong to \"px_backend
 pub(crate) const ROWS: &[Row] = &[
     row("px_app_id", IsDuplicate, "PXabcd1234", APP_ID, "PXa PXb"),
     row("px_appId", IsDuplicate, "PXabcd1234", APP_ID, ""),
-    row("px_auth_token", IsDuplicate, "\"to $ken\"", SECRET, "a b"),
+    row("px_auth_token", IsDuplicate, "\"to $ken\" old", SECRET, "a b c"),
     row("px_auth_token_file", IsDuplicate, "SECRET_FILE", FILE, ""),
     row("px_cookie_secret", IsDuplicate, "new old", SECRET, "a b c"),
     row("px_cookie_secret_file", IsDuplicate, "SECRET_FILE", FILE, "a b"),

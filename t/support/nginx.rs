@@ -1,6 +1,6 @@
 //! A real nginx in a directory of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,6 +26,7 @@ pub struct Builder {
     http: String,
     server: String,
     listen: String,
+    addr: Option<SocketAddr>,
     workers: u32,
     error_log_level: &'static str,
 }
@@ -47,6 +48,7 @@ impl Nginx {
             http: String::new(),
             server: String::new(),
             listen: String::new(),
+            addr: None,
             workers: 1,
             error_log_level: "info",
         }
@@ -241,6 +243,12 @@ impl Builder {
         self
     }
 
+    /// Address of the server; otherwise it is given one that is free.
+    pub fn addr(mut self, addr: SocketAddr) -> Self {
+        self.addr = Some(addr);
+        self
+    }
+
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
@@ -252,7 +260,7 @@ impl Builder {
     }
 
     fn write(&self, dir: &Path, addr: SocketAddr) {
-        let Self { before_module, main, http, server, listen, workers, error_log_level } = self;
+        let Self { before_module, main, http, server, listen, workers, error_log_level, .. } = self;
         let d = dir.display();
         let load_module = load_module();
         let conf = format!(
@@ -275,12 +283,18 @@ impl Builder {
 
     /// What `nginx -t` says: whether it accepts the configuration, and its whole output.
     pub fn test(&self) -> (bool, String) {
+        self.test_with_env(&[])
+    }
+
+    /// As [`test`](Self::test), in an environment that holds this besides.
+    pub fn test_with_env(&self, env: &[(&str, &OsStr)]) -> (bool, String) {
         let dir = fresh_dir();
         self.write(&dir, free_addr());
         let output = Command::new(binary())
             .args(["-t", "-q", "-p"])
             .arg(&dir)
             .args(["-c", "nginx.conf"])
+            .envs(env.iter().copied())
             .output()
             .expect("nginx can be run");
         let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -320,7 +334,7 @@ impl Builder {
         dir: &Path,
         env: &[(&'static str, OsString)],
     ) -> Option<(Child, SocketAddr)> {
-        let addr = free_addr();
+        let addr = self.addr.unwrap_or_else(free_addr);
         self.write(dir, addr);
         let mut child = Command::new(binary())
             .arg("-p")

@@ -54,15 +54,18 @@ fn list(lines: Vec<String>) -> Reply {
     Reply::json(Value::from(lines))
 }
 
-/// Requests by endpoint, activities that were accepted, and connections, kept or not.
+/// Requests by endpoint and their bytes, activities that were accepted, and connections, kept or not.
 fn totals(server: &Server) -> Reply {
-    let requests: Map<String, Value> = Endpoint::ALL
-        .into_iter()
-        .filter(|endpoint| *endpoint != Endpoint::Control)
-        .map(|endpoint| (endpoint.word().to_owned(), server.journal.total(endpoint).into()))
-        .collect();
+    let by_endpoint = |total: &dyn Fn(Endpoint) -> u64| -> Map<String, Value> {
+        Endpoint::ALL
+            .into_iter()
+            .filter(|endpoint| *endpoint != Endpoint::Control)
+            .map(|endpoint| (endpoint.word().to_owned(), total(endpoint).into()))
+            .collect()
+    };
     Reply::json(json!({
-        "requests": requests,
+        "requests": by_endpoint(&|endpoint| server.journal.total(endpoint)),
+        "bytes": by_endpoint(&|endpoint| server.journal.total_bytes(endpoint)),
         "accepted_activities": server.journal.accepted_activities(),
         "connections": server.connections(),
     }))

@@ -29,6 +29,8 @@ struct State {
     bytes: usize,
     /// Requests of each endpoint since the last clearing, kept or not.
     totals: [u64; Endpoint::ALL.len()],
+    /// Bytes of them, heads and bodies.
+    total_bytes: [u64; Endpoint::ALL.len()],
     /// Activities that were accepted since the last clearing, kept or not.
     activities: u64,
     complaints: VecDeque<String>,
@@ -61,6 +63,7 @@ impl Journal {
         }
         let mut state = self.lock();
         state.totals[received.endpoint as usize] += 1;
+        state.total_bytes[received.endpoint as usize] += received.length() as u64;
         state.activities += activities;
         state.bytes += received.weight();
         state.received.push_back(received);
@@ -119,6 +122,11 @@ impl Journal {
 
     pub(crate) fn total(&self, endpoint: Endpoint) -> u64 {
         self.lock().totals[endpoint as usize]
+    }
+
+    /// Bytes of all requests to the endpoint since the last clearing, kept or not.
+    pub(crate) fn total_bytes(&self, endpoint: Endpoint) -> u64 {
+        self.lock().total_bytes[endpoint as usize]
     }
 
     /// Activities that were accepted since the last clearing, kept or not.

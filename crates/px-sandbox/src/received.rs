@@ -120,6 +120,11 @@ impl Received {
         self.header("x-px-first-party").is_some_and(|value| value == "1")
     }
 
+    /// Bytes of the request as it came, chunked coding and TLS aside.
+    pub(crate) fn length(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
     /// Bytes this record weighs in the journal.
     pub(crate) fn weight(&self) -> usize {
         // Head and header copies, body, and a little for the record itself.

@@ -384,7 +384,7 @@ impl Builder {
         self
     }
 
-    /// One more app, beside the first.
+    /// One more app, beside the first; one of the same id for a token or secret that is being rotated.
     pub fn app(mut self, app: App) -> Self {
         self.apps.push(app);
         self
