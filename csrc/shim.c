@@ -68,6 +68,14 @@ px_request_want_no_body(ngx_http_request_t *r)
 }
 
 
+/* The proxy module passes on the request's target as it stands, byte for byte. */
+void
+px_request_keep_target(ngx_http_request_t *r)
+{
+    r->valid_unparsed_uri = 1;
+}
+
+
 /* One more user of the request, who will finalize it. */
 void
 px_request_hold(ngx_http_request_t *r)

@@ -21,7 +21,6 @@ use crate::ctx::{Ctx, Preparation, Stage};
 use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::Handler;
 use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
-use crate::risk_api::Call;
 use crate::risk_backend::{self, Chosen};
 use crate::{
     activities, background, block, clock, first_party, login, named_location, origin, request,
@@ -274,12 +273,16 @@ unsafe fn ask(
     }
     count(main, &enforcement, App::call);
     // SAFETY: live request and its context.
-    match unsafe { risk_api::start(r, ctx, pending) } {
-        Ok(()) => AGAIN,
-        Err(refused) => {
-            let outcome = Outcome::Unreachable { cause: refused.cause };
+    match unsafe { risk_api::start(r, ctx, &pending) } {
+        Ok(()) => {
+            // SAFETY: the context of this live request, borrowed for this statement.
+            unsafe { (*ctx).pending = Some(pending) };
+            AGAIN
+        }
+        Err(cause) => {
+            let outcome = Outcome::Unreachable { cause };
             // SAFETY: as the caller's.
-            unsafe { conclude(r, ctx, *refused.pending, outcome) }
+            unsafe { conclude(r, ctx, *pending, outcome) }
         }
     }
 }
@@ -291,8 +294,10 @@ unsafe fn ask(
 /// `r` must be a live main request in its access phase and `ctx` its context.
 unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
     // SAFETY: the context of this live request, borrowed for this statement.
-    let call = unsafe { (*ctx).call.take() };
-    let Some((pending, ending)) = call.and_then(Call::into_parts) else {
+    let pending = unsafe { (*ctx).pending.take() };
+    // SAFETY: as above.
+    let ending = unsafe { (*ctx).call.as_mut().map(|call| call.take_ending()) };
+    let Some((pending, ending)) = pending.zip(ending) else {
         // SAFETY: as above.
         unsafe { (*ctx).stage = Stage::Settled };
         return DECLINED;
@@ -303,7 +308,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
     // SAFETY: the context of this live request, borrowed for this statement.
     count(main, unsafe { &(*ctx).enforcement }, |app| app.call_ended(took));
     // SAFETY: as the caller's.
-    unsafe { conclude(r, ctx, *pending, ending.outcome()) }
+    unsafe { conclude(r, ctx, *pending, risk_api::outcome(&ending)) }
 }
 
 /// # Safety

@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 
 use nginx_sys::{ngx_http_request_t, ngx_pool_cleanup_add, ngx_pool_cleanup_t};
-use px_core::enforce::{Extracted, Verdict, Wanted};
+use px_core::enforce::{Extracted, Pending, Verdict, Wanted};
 use px_core::policy::Policy;
 use px_core::reason::FilterReason;
 use px_core::request::Request;
@@ -19,7 +19,7 @@ use crate::ffi;
 use crate::first_party::FirstParty;
 use crate::login::Watch;
 use crate::page_request::PageRequest;
-use crate::risk_api::Call;
+use crate::remote_call::Call;
 use crate::risk_backend::Chosen;
 use crate::snippet::Injection;
 use crate::token_cache::Lookup;
@@ -35,12 +35,14 @@ pub(crate) struct Ctx {
     pub(crate) stage: Stage,
     /// The Risk API that this request's expression has chosen.
     pub(crate) risk_backend: Option<Chosen>,
-    /// The Risk API call under way, or just ended.
+    /// The Risk API call under way, or ended.
     pub(crate) call: Option<Box<Call>>,
+    /// What it is about, until it has ended.
+    pub(crate) pending: Option<Box<Pending<'static>>>,
     pub(crate) verdict: Option<Verdict<'static>>,
     /// What is to be got ready before the request is judged.
     pub(crate) preparation: Option<Box<Preparation>>,
-    /// What was found in the request; call and verdict borrow it, and go before it.
+    /// What was found in the request; what is pending and the verdict borrow it, and go before it.
     pub(crate) extracted: Option<Box<Extracted>>,
     /// The answer to a login.
     pub(crate) login: Option<Box<Watch>>,
@@ -126,6 +128,7 @@ impl Ctx {
                 stage: Stage::Settled,
                 risk_backend: None,
                 call: None,
+                pending: None,
                 verdict: None,
                 preparation: None,
                 extracted: None,

@@ -1,4 +1,4 @@
-//! Header and body filters: `_pxhd` on the way out, and the Risk API's answer on the way in.
+//! Header and body filters: `_pxhd` on the way out, and the answers of services on the way in.
 
 use std::ptr;
 
@@ -11,7 +11,7 @@ use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
-use crate::{csp, first_party, login, page_request, risk_api, snippet};
+use crate::{csp, first_party, login, page_request, remote_call, snippet};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -34,7 +34,13 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) } {
+            if unsafe { page_request::is_subrequest(r) } {
+                return true;
+            }
+            // SAFETY: as above.
+            if unsafe { remote_call::is_subrequest(r) } {
+                // SAFETY: a subrequest of ours whose header filters are called.
+                unsafe { remote_call::on_headers(r) };
                 return true;
             }
             // SAFETY: as above.
@@ -59,27 +65,26 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
     let to_send = ffi::guard(
         "the body filter",
-        || Some(chain),
+        || Ok(chain),
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) } {
+            if unsafe { remote_call::is_subrequest(r) } {
                 // SAFETY: a subrequest of ours and the chain its filters are called with.
-                unsafe { risk_api::collect(r, chain) };
-                return None;
+                return Err(if unsafe { remote_call::collect(r, chain) } { OK } else { ERROR });
             }
             // SAFETY: as above.
             if unsafe { page_request::is_subrequest(r) } {
                 // SAFETY: as above.
                 unsafe { page_request::collect(r, chain) };
-                return None;
+                return Err(OK);
             }
             // SAFETY: as above.
             if !ptr::eq(r, unsafe { (*r).main }) {
-                return Some(chain);
+                return Ok(chain);
             }
             // SAFETY: as above.
             if let Some(default) = unsafe { first_party::body_in_place_of(r, chain) } {
-                return (!default.is_null()).then_some(default);
+                return if default.is_null() { Err(OK) } else { Ok(default) };
             }
             // SAFETY: as above.
             let ctx = unsafe { Ctx::find(r) };
@@ -90,13 +95,16 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
                 if ctx.injection.is_some() {
                     // SAFETY: as above.
                     let grown = unsafe { snippet::on_body(r, ctx, chain) };
-                    return (!grown.is_null()).then_some(grown);
+                    return if grown.is_null() { Err(OK) } else { Ok(grown) };
                 }
             }
-            Some(chain)
+            Ok(chain)
         },
     );
-    let Some(chain) = to_send else { return OK };
+    let chain = match to_send {
+        Ok(chain) => chain,
+        Err(rc) => return rc,
+    };
     // SAFETY: written by `install` before any request.
     match unsafe { NEXT_BODY_FILTER } {
         // SAFETY: the filter that was at the top before ours.

@@ -1,6 +1,5 @@
 //! The location that Risk API subrequests run in.
 
-use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
 
@@ -10,17 +9,13 @@ use px_core::base_url::BaseUrl;
 use crate::conf::{self, TlsSettings};
 use crate::ffi::{ERROR, OK};
 use crate::log::{self, EMERG};
+use crate::remote_call::Destination;
 use crate::risk_backend::{HOST_VARIABLE, URL_VARIABLE};
 use crate::synthetic_location::{create, tls_text};
-use crate::upstream::Slot;
 
 /// One synthetic location.
 pub(crate) struct RiskLocation {
-    /// The array a subrequest's `loc_conf` is set to.
-    pub(crate) loc_conf: *mut *mut c_void,
-    /// The injected upstream block its calls go through; null where the backend is chosen request by
-    /// request.
-    pub(crate) slot: *const Slot,
+    pub(crate) destination: Destination,
     /// [`Slot::id`] of the backend, by which its circuit breaker is found; 0 as above.
     pub(crate) breaker: u64,
     /// Path of the Risk API.
@@ -43,7 +38,8 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
                 return ERROR;
             };
             let uri = "/api/v3/risk".to_owned();
-            let location = RiskLocation { loc_conf, slot: ptr::null(), breaker: 0, uri };
+            let destination = Destination { loc_conf, slot: ptr::null() };
+            let location = RiskLocation { destination, breaker: 0, uri };
             let _ = enforcement.chosen_risk_location.set(Rc::new(location));
         }
         let (url, tls) = (&enforcement.backend_url, &enforcement.tls);
@@ -62,7 +58,8 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
             return ERROR;
         };
         let uri = format!("{}/api/v3/risk", url.path);
-        let location = Rc::new(RiskLocation { loc_conf, slot, breaker: slot.id(), uri });
+        let destination = Destination { loc_conf, slot };
+        let location = Rc::new(RiskLocation { destination, breaker: slot.id(), uri });
         let _ = enforcement.risk_location.set(Rc::clone(&location));
         made.push((url, tls, location));
     }
