@@ -198,11 +198,6 @@ impl Call {
         mem::replace(&mut self.ending, Ending::Open)
     }
 
-    /// True while its subrequest is there.
-    pub(crate) fn is_running(&self) -> bool {
-        !self.subrequest.is_null()
-    }
-
     /// The balancer says that a connection could not be used.
     ///
     /// # Safety
