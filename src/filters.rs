@@ -65,26 +65,27 @@ unsafe extern "C" fn header_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
     let to_send = ffi::guard(
         "the body filter",
-        || Ok(chain),
+        || Some(chain),
         || {
             // SAFETY: nginx passes a live request.
             if unsafe { remote_call::is_subrequest(r) } {
                 // SAFETY: a subrequest of ours and the chain its filters are called with.
-                return Err(if unsafe { remote_call::collect(r, chain) } { OK } else { ERROR });
+                unsafe { remote_call::collect(r, chain) };
+                return None;
             }
             // SAFETY: as above.
             if unsafe { page_request::is_subrequest(r) } {
                 // SAFETY: as above.
                 unsafe { page_request::collect(r, chain) };
-                return Err(OK);
+                return None;
             }
             // SAFETY: as above.
             if !ptr::eq(r, unsafe { (*r).main }) {
-                return Ok(chain);
+                return Some(chain);
             }
             // SAFETY: as above.
             if let Some(default) = unsafe { first_party::body_in_place_of(r, chain) } {
-                return if default.is_null() { Err(OK) } else { Ok(default) };
+                return (!default.is_null()).then_some(default);
             }
             // SAFETY: as above.
             let ctx = unsafe { Ctx::find(r) };
@@ -95,16 +96,13 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
                 if ctx.injection.is_some() {
                     // SAFETY: as above.
                     let grown = unsafe { snippet::on_body(r, ctx, chain) };
-                    return if grown.is_null() { Err(OK) } else { Ok(grown) };
+                    return (!grown.is_null()).then_some(grown);
                 }
             }
-            Ok(chain)
+            Some(chain)
         },
     );
-    let chain = match to_send {
-        Ok(chain) => chain,
-        Err(rc) => return rc,
-    };
+    let Some(chain) = to_send else { return OK };
     // SAFETY: written by `install` before any request.
     match unsafe { NEXT_BODY_FILTER } {
         // SAFETY: the filter that was at the top before ours.

@@ -86,6 +86,8 @@ pub(crate) struct Call {
     ending: Ending,
     /// Of the answer, once its headers are there.
     status: Option<u16>,
+    /// Whoever waits for the status knows it.
+    is_told: bool,
     /// The body; of an interim answer what follows it.
     answer: Vec<u8>,
     /// Bytes of the body that were read.
@@ -164,6 +166,7 @@ impl Call {
             waiting,
             ending: Ending::Open,
             status: None,
+            is_told: false,
             answer: Vec::new(),
             read: 0,
             refused: None,
@@ -207,6 +210,14 @@ impl Call {
         // SAFETY: as the caller's.
         let has_tls = !c.is_null() && unsafe { ffi::px_connection_is_tls(c) } != 0;
         self.refused = Some(if has_tls { Failure::Tls } else { Failure::Connect });
+    }
+
+    /// Gives the subrequest up as soon as nginx is done with what it is doing: inside of a filter it
+    /// cannot be ended, and an error there would be the client's.
+    fn stop_reading(&mut self) {
+        self.stop_timer();
+        // SAFETY: a complete event that is not armed.
+        unsafe { ngx_add_timer(&raw mut self.deadline, 0) };
     }
 
     fn stop_timer(&mut self) {
@@ -515,11 +526,12 @@ pub(crate) unsafe fn on_headers(sr: *mut ngx_http_request_t) {
 /// `this` must be a live call with no other reference to it alive.
 unsafe fn tell_status(this: *mut Call) {
     // SAFETY: as the caller's; the borrow ends before the call is ended.
-    let call = unsafe { &*this };
+    let call = unsafe { &mut *this };
     let Some(status) = call.status else { return };
-    if call.waiting.wants != Wants::Status || call.ending != Ending::Open || call.read > 0 {
+    if call.waiting.wants != Wants::Status || call.is_told {
         return;
     }
+    call.is_told = true;
     let main = call.main;
     // SAFETY: the main request waits for this call.
     unsafe { Call::end(this, of_status(status)) };
@@ -535,13 +547,12 @@ fn of_status(status: u16) -> Ending {
     }
 }
 
-/// Takes what the proxy module read of the answer's body and marks it consumed. False where no more is
-/// to be read.
+/// Takes what the proxy module read of the answer's body and marks it consumed.
 ///
 /// # Safety
 ///
 /// `sr` must be a live subrequest of a call and `chain` what its body filters are called with.
-pub(crate) unsafe fn collect(sr: *mut ngx_http_request_t, mut chain: *mut ngx_chain_t) -> bool {
+pub(crate) unsafe fn collect(sr: *mut ngx_http_request_t, mut chain: *mut ngx_chain_t) {
     // SAFETY: as the caller's.
     let this = unsafe { of(sr) };
     // SAFETY: the call lives while its subrequest runs; borrowed until its status is told.
@@ -569,19 +580,19 @@ pub(crate) unsafe fn collect(sr: *mut ngx_http_request_t, mut chain: *mut ngx_ch
         chain = link.next;
     }
     if !is_current || call.waiting.wants == Wants::Body {
-        return true;
+        return;
     }
     if call.status.is_none() {
         call.status = node::final_status(&call.answer);
-        if call.status.is_some() {
-            // nginx would wait for the end of the connection.
-            // SAFETY: as above.
-            unsafe { tell_status(this) };
-            return false;
+        // nginx would wait for the end of the connection.
+        if call.status.is_some() || call.answer.len() >= ANSWER_LIMIT {
+            call.stop_reading();
         }
-        return call.answer.len() < ANSWER_LIMIT;
+        // SAFETY: as above.
+        unsafe { tell_status(this) };
+    } else if call.read > ANSWER_LIMIT {
+        call.stop_reading();
     }
-    call.read <= ANSWER_LIMIT
 }
 
 /// The subrequest has ended. Always `NGX_OK`: for any other value nginx would make an error page
@@ -604,7 +615,7 @@ unsafe extern "C" fn on_end(
             }
             call.stop_timer();
             call.subrequest = ptr::null_mut();
-            if call.waiting.wants == Wants::Status && call.status.is_some() {
+            if call.is_told {
                 // It was told when it came.
                 return OK;
             }
@@ -669,14 +680,14 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             if sr.is_null() {
                 return;
             }
-            if call.waiting.wants == Wants::Status && call.status.is_some() {
+            if call.is_told {
                 // Only the rest of an answer is late. With the subrequest the request may go, and this.
                 // SAFETY: the subrequest of this live request.
                 unsafe { subrequest::abandon(r, sr) };
                 return;
             }
             // SAFETY: null, or a slot that lives as long as the configuration.
-            if let Some(slot) = unsafe { call.slot.as_ref() } {
+            if let (Some(slot), None) = (unsafe { call.slot.as_ref() }, call.status) {
                 slot.give_up(call.turn);
             }
             let ending = call.status.map_or(Ending::Timeout, of_status);
