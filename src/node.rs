@@ -86,7 +86,7 @@ unsafe extern "C" fn drop_leg(data: *mut c_void) {
 impl Drop for Leg {
     /// The client left while the node was being asked.
     fn drop(&mut self) {
-        if matches!(self.stage, Stage::Waiting | Stage::Answered) {
+        if self.is_asked() {
             // SAFETY: the configuration outlives the requests that are served under it.
             node_work::count(unsafe { &*self.main }, Mode::Sync, Result::Aborted);
         }
@@ -109,6 +109,8 @@ impl Leg {
     /// `$px_wallarm_status`
     pub(crate) fn status(&self) -> &'static str {
         match self.status {
+            // The client left before there was a decision.
+            Status::Off if self.is_asked() => Result::Error.as_str(),
             Status::Off => STATUS_OFF,
             Status::Ended(result) => result.as_str(),
             Status::Copied => "async",
@@ -126,7 +128,12 @@ impl Leg {
 
     /// `$px_wallarm_request_id`; none where nothing was sent.
     pub(crate) fn id(&self) -> Option<&str> {
-        (self.status != Status::Off || self.stage == Stage::Waiting).then_some(&*self.id)
+        (self.status != Status::Off || self.is_asked()).then_some(&*self.id)
+    }
+
+    /// The node has been asked, and nothing was made of it yet.
+    fn is_asked(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Answered)
     }
 }
 
