@@ -24,7 +24,7 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
 TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
+.PHONY: help deps build demo demo-node test unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean
 
 help: ## This text
@@ -59,6 +59,9 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
+
+demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
+	@$(CARGO) run --quiet --locked --example demo_node
 
 test: lint unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
