@@ -68,10 +68,9 @@ impl NodeConf {
                 "px_wallarm_ssl_trusted_certificate",
             )?,
         };
-        let extensions = values
-            .wallarm_filter_extensions
-            .unwrap_or(false)
-            .then(|| Extensions::new(values.filter_by_extension.as_deref(), values.filter_strict));
+        let spares_files = values.wallarm_filter_extensions.unwrap_or(false);
+        let (extensions, strict) = (values.filter_by_extension.as_deref(), values.filter_strict);
+        let extensions = spares_files.then(|| Extensions::new(extensions, strict));
         // The list counts where it is set, and only what is set.
         let withheld = values.sensitive_headers.clone().unwrap_or_default();
         Ok(Some(Self {

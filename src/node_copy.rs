@@ -133,7 +133,7 @@ impl Copy {
     /// # Safety
     ///
     /// nginx must have let go of the request.
-    unsafe fn free(mut self: Box<Self>) {
+    unsafe fn free(mut self) {
         self.call = None;
         // SAFETY: made by `request_of_nobody`, and freed once.
         unsafe { ngx_http_free_request(self.request, 0) };
