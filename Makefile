@@ -113,7 +113,7 @@ deny: ## Licences and advisories of the dependencies, where cargo-deny is instal
 fuzz-briefly: | deps
 	@PX_FUZZ_PATIENCE=5000 FUZZ_SEED=1 FUZZ_RUNS=5000 \
 	  fuzz/run 60 credentials_file csp_answer graphql_body jwt login_body mcp_body page_head \
-	  remote_config
+	  node_exchange remote_config
 
 fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
 	@fuzz/run $(or $(FUZZ_SECONDS),10)
