@@ -28,9 +28,15 @@ pub fn connect(node: &Sandbox) -> String {
     format!("px_wallarm_node_address {};\n", node.url())
 }
 
+/// Longer than anything takes on a busy machine, unless a server says otherwise.
+const PATIENCE: &str = "px_wallarm_timeout_ms 20s;\n";
+
 /// nginx with the log, to be given its server.
 pub fn builder(server: &str) -> Builder {
-    Nginx::builder().http(LOG).server(&format!("access_log node.log node;\n{server}"))
+    Nginx::builder()
+        .http(LOG)
+        .http(PATIENCE)
+        .server(&format!("access_log node.log node;\n{server}"))
 }
 
 impl Site {
