@@ -24,7 +24,7 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
+.PHONY: help deps build demo demo-node test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean
 
 help: ## This text
@@ -59,6 +59,9 @@ build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
 
 demo: $(HEADERS) ## Show the module at work against the sandbox; needs no account
 	@$(CARGO) run --quiet --locked --example demo
+
+demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
+	@$(CARGO) run --quiet --locked --example demo_node
 
 test: lint msrv unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
@@ -124,7 +127,7 @@ deny: ## Licences and advisories of the dependencies, where cargo-deny is instal
 fuzz-briefly: | deps
 	@PX_FUZZ_PATIENCE=5000 FUZZ_SEED=1 FUZZ_RUNS=5000 \
 	  fuzz/run 60 credentials_file csp_answer graphql_body jwt login_body mcp_body page_head \
-	  remote_config
+	  node_exchange remote_config
 
 fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
 	@fuzz/run $(or $(FUZZ_SECONDS),10)

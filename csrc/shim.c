@@ -68,6 +68,32 @@ px_request_want_no_body(ngx_http_request_t *r)
 }
 
 
+/* The proxy module passes on the request's target as it stands, byte for byte. */
+void
+px_request_keep_target(ngx_http_request_t *r)
+{
+    r->valid_unparsed_uri = 1;
+}
+
+
+/*
+ * A request that no client has sent: nginx's statistics do not know of it, and no log.  To be called
+ * once, when it has just been made.
+ */
+void
+px_request_is_nobodys(ngx_http_request_t *r)
+{
+#if (NGX_STAT_STUB)
+    if (r->stat_reading) {
+        (void) ngx_atomic_fetch_add(ngx_stat_reading, -1);
+        (void) ngx_atomic_fetch_add(ngx_stat_requests, -1);
+        r->stat_reading = 0;
+    }
+#endif
+    r->logged = 1;
+}
+
+
 /* One more user of the request, who will finalize it. */
 void
 px_request_hold(ngx_http_request_t *r)

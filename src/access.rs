@@ -21,11 +21,10 @@ use crate::ctx::{Ctx, Preparation, Stage};
 use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::Handler;
 use crate::log::{self, DEBUG, INFO, NOTICE, Severity, WARN};
-use crate::risk_api::Call;
 use crate::risk_backend::{self, Chosen};
 use crate::{
-    activities, background, block, clock, first_party, login, named_location, origin, request,
-    request_body, respond, risk_api, side_request, snippet,
+    activities, background, block, clock, first_party, login, named_location, node, origin,
+    request, request_body, respond, risk_api, side_request, snippet,
 };
 
 /// Statuses from here on make nginx look for an `error_page`.
@@ -45,7 +44,14 @@ pub(crate) unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t
         DECLINED
     };
     // SAFETY: nginx passes a live request.
-    ffi::guard("the access phase", fail_open, || unsafe { access(r) })
+    ffi::guard("a look at the request", || (), || unsafe { node::remember(r) });
+    // SAFETY: as above.
+    match ffi::guard("the access phase", fail_open, || unsafe { access(r) }) {
+        // Whoever may pass is looked at by the node.
+        // SAFETY: as above.
+        DECLINED => ffi::guard("a node's access phase", || DECLINED, || unsafe { node::decide(r) }),
+        rc => rc,
+    }
 }
 
 /// # Safety
@@ -128,7 +134,7 @@ unsafe fn first_look(r: *mut ngx_http_request_t, enforcement: Rc<Enforcement>) -
         // SAFETY: as above.
         unsafe { (*ctx).stage = Stage::ReadingBody };
         // SAFETY: as the caller's; nothing here refers to the context.
-        return unsafe { request_body::read(r) };
+        return unsafe { request_body::read(r, request_body::to_be_judged) };
     }
     // SAFETY: as the caller's.
     unsafe { judge_prepared(r, ctx) }
@@ -238,7 +244,8 @@ unsafe fn begin(r: *mut ngx_http_request_t, ctx: *mut Ctx, view: Request<'static
         Step::PreflightHandler => {
             let handler = own.and_then(|own| own.preflight_handler.as_ref());
             let location = handler.map(|handler| handler.location.as_str());
-            // SAFETY: live request; the context is not used again.
+            known.is_preflight = location.is_some();
+            // SAFETY: live request; `known` is not used again.
             let gone = location.is_some_and(|name| unsafe { named_location::go(r, name) });
             if gone { DONE } else { DECLINED }
         }
@@ -274,12 +281,16 @@ unsafe fn ask(
     }
     count(main, &enforcement, App::call);
     // SAFETY: live request and its context.
-    match unsafe { risk_api::start(r, ctx, pending) } {
-        Ok(()) => AGAIN,
-        Err(refused) => {
-            let outcome = Outcome::Unreachable { cause: refused.cause };
+    match unsafe { risk_api::start(r, ctx, &pending) } {
+        Ok(()) => {
+            // SAFETY: the context of this live request, borrowed for this statement.
+            unsafe { (*ctx).pending = Some(pending) };
+            AGAIN
+        }
+        Err(cause) => {
+            let outcome = Outcome::Unreachable { cause };
             // SAFETY: as the caller's.
-            unsafe { conclude(r, ctx, *refused.pending, outcome) }
+            unsafe { conclude(r, ctx, *pending, outcome) }
         }
     }
 }
@@ -291,8 +302,10 @@ unsafe fn ask(
 /// `r` must be a live main request in its access phase and `ctx` its context.
 unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
     // SAFETY: the context of this live request, borrowed for this statement.
-    let call = unsafe { (*ctx).call.take() };
-    let Some((pending, ending)) = call.and_then(Call::into_parts) else {
+    let pending = unsafe { (*ctx).pending.take() };
+    // SAFETY: as above.
+    let ending = unsafe { (*ctx).call.as_mut().map(|call| call.take_ending()) };
+    let Some((pending, ending)) = pending.zip(ending) else {
         // SAFETY: as above.
         unsafe { (*ctx).stage = Stage::Settled };
         return DECLINED;
@@ -303,7 +316,7 @@ unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
     // SAFETY: the context of this live request, borrowed for this statement.
     count(main, unsafe { &(*ctx).enforcement }, |app| app.call_ended(took));
     // SAFETY: as the caller's.
-    unsafe { conclude(r, ctx, *pending, ending.outcome()) }
+    unsafe { conclude(r, ctx, *pending, risk_api::outcome(&ending)) }
 }
 
 /// # Safety

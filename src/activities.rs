@@ -160,8 +160,10 @@ impl Reporter {
             }
         }
         let has_spool = destinations.iter().any(|destination| destination.spool.is_some());
-        let sender = match Sender::start(destinations) {
-            Ok(sender) => Some(sender),
+        // Without a destination nobody reports anything.
+        let started = (!destinations.is_empty()).then(|| Sender::start(destinations));
+        let sender = match started.transpose() {
+            Ok(sender) => sender,
             Err(err) => {
                 log::cycle_line(ERR, &format!("px: cannot start the sender thread: {err}"));
                 None

@@ -283,6 +283,17 @@ pub(crate) fn of(values: &Values) -> Vec<Advice> {
     set.map(|(names, _, is_idle, text)| Advice { names, is_idle, text }).collect()
 }
 
+/// The same about the traffic-analysis node.
+pub(crate) fn of_node(values: &Values) -> Vec<Advice> {
+    let fails_closed = values.node_url().is_some() && values.wallarm_fail_open == Some(false);
+    let advice = fails_closed.then_some(Advice {
+        names: &["px_wallarm_fail_open"],
+        is_idle: values.wallarm_blocking == Some(false),
+        text: "has no effect where \"px_wallarm_blocking\" is off: nobody waits for a decision",
+    });
+    advice.into_iter().collect()
+}
+
 /// An option at its line, as all levels that it reaches see it.
 pub(crate) struct Line {
     pub(crate) name: &'static str,

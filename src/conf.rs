@@ -28,6 +28,8 @@ use crate::hooks::{Expressions, Handler, Target};
 use crate::log::{self, EMERG};
 use crate::login::LoginExpressions;
 use crate::named_location::Wanted;
+use crate::node_conf::{self, NodeConf};
+use crate::node_work::NodeWork;
 use crate::risk_location::RiskLocation;
 use crate::sender::{Destination, LogService, Proxy};
 use crate::shared_zone::SharedZone;
@@ -42,6 +44,10 @@ use crate::worker::Worker;
 pub(crate) struct MainConf {
     /// Every distinct compiled configuration, in the order of merging.
     pub(crate) enforcements: Vec<Rc<Enforcement>>,
+    /// The same of traffic-analysis nodes.
+    pub(crate) nodes: Vec<Rc<NodeConf>>,
+    /// What this worker does with them.
+    pub(crate) node_work: NodeWork,
     pub(crate) upstreams: Upstreams,
     /// Named locations that configurations go to.
     pub(crate) named_locations: Vec<Wanted>,
@@ -67,11 +73,15 @@ pub(crate) struct LocConf {
     lines: Vec<(&'static str, Rc<str>)>,
     /// What requests are judged by; `None` where the module can never be active.
     pub(crate) enforcement: Option<Rc<Enforcement>>,
+    /// Where requests are sent for analysis; `None` where they are not.
+    pub(crate) node: Option<Rc<NodeConf>>,
     /// `px_status` stands here: this location answers with the counters.
     pub(crate) status: Option<Format>,
     /// What a level that sets nothing of its own inherits, compiled once for all of them.
-    as_inherited: OnceCell<Option<Rc<Enforcement>>>,
+    as_inherited: OnceCell<Compiled>,
 }
+
+type Compiled = (Option<Rc<Enforcement>>, Option<Rc<NodeConf>>);
 
 /// Everything that requests of one location need, compiled at configuration time.
 pub(crate) struct Enforcement {
@@ -263,6 +273,7 @@ impl LocConf {
         outer: &Self,
         main: &mut MainConf,
         server: *const ngx_http_core_srv_conf_t,
+        has_resolver: bool,
     ) -> Result<(), String> {
         // Taken out, because locations inside of this one are ordinary ones again.
         self.status = self.values.status.take();
@@ -276,19 +287,24 @@ impl LocConf {
             self.values.clone_from(&outer.values);
             self.place.clone_from(&outer.place);
             self.lines.clone_from(&outer.lines);
-            self.enforcement = match outer.as_inherited.get() {
+            let compiled = match outer.as_inherited.get() {
                 Some(compiled) => compiled.clone(),
                 None => {
-                    let compiled = match &outer.enforcement {
+                    if outer.enforcement.is_none() || outer.node.is_none() {
+                        self.note_advice(main);
+                    }
+                    let enforcement = match &outer.enforcement {
                         Some(enforcement) => Some(Rc::clone(enforcement)),
-                        None => {
-                            self.note_advice(main);
-                            self.compile(main)?
-                        }
+                        None => self.compile(main)?,
                     };
-                    outer.as_inherited.get_or_init(|| compiled).clone()
+                    let node = match &outer.node {
+                        Some(node) => Some(Rc::clone(node)),
+                        None => self.compile_node(main, has_resolver)?,
+                    };
+                    outer.as_inherited.get_or_init(|| (enforcement, node)).clone()
                 }
             };
+            (self.enforcement, self.node) = compiled;
             self.want_named_locations(main, server);
             return Ok(());
         }
@@ -299,6 +315,7 @@ impl LocConf {
         self.lines.extend(outer.lines.iter().cloned());
         self.note_advice(main);
         self.enforcement = self.compile(main)?;
+        self.node = self.compile_node(main, has_resolver)?;
         self.want_named_locations(main, server);
         Ok(())
     }
@@ -306,10 +323,12 @@ impl LocConf {
     /// Notes which options have an effect here. One that has none anywhere is warned about when all
     /// levels are known: what is set for all servers may be meant for one.
     fn note_advice(&self, main: &mut MainConf) {
-        if !self.values.may_be_active() {
-            return;
-        }
-        for advice::Advice { names, is_idle, text } in advice::of(&self.values) {
+        let mut advice = match self.values.may_be_active() {
+            true => advice::of(&self.values),
+            false => Vec::new(),
+        };
+        advice.extend(advice::of_node(&self.values));
+        for advice::Advice { names, is_idle, text } in advice {
             let line = self.lines.iter().find(|(name, _)| names.contains(name));
             let Some((name, place)) = line else { continue };
             let known = main.advice.iter_mut().find(|l| l.name == *name && l.place == *place);
@@ -340,6 +359,26 @@ impl LocConf {
                 main.named_locations.push(Wanted { server, name, directive, place });
             }
         }
+    }
+
+    fn compile_node(
+        &self,
+        main: &mut MainConf,
+        has_resolver: bool,
+    ) -> Result<Option<Rc<NodeConf>>, String> {
+        let compiled = NodeConf::compile(&self.values).and_then(|node| {
+            if let Some(node) = &node
+                && !has_resolver
+                && !main.nodes.iter().any(|known| known.url == node.url)
+            {
+                node_conf::check_host(&node.url)?;
+            }
+            Ok(node.map(Rc::new))
+        });
+        let place = self.place.as_ref().map_or_else(String::new, ToString::to_string);
+        let node = compiled.map_err(|reason| format!("{reason}, {place}"))?;
+        main.nodes.extend(node.clone());
+        Ok(node)
     }
 
     fn compile(&self, main: &mut MainConf) -> Result<Option<Rc<Enforcement>>, String> {
@@ -603,21 +642,30 @@ fn tls_settings(
     let tls_for_browsers = scripts.is_some_and(|own| own.client.tls || own.captcha.tls);
     let needed = verify
         && (backend.tls || may_be_chosen || collector.starts_with("https://") || tls_for_browsers);
-    let trusted_certificate = match &values.ssl_trusted_certificate {
-        Some(file) => Some(file.clone()),
-        None if needed => Some(
-            CA_BUNDLES
-                .iter()
-                .find(|file| std::fs::File::open(file).is_ok())
-                .map(|file| (*file).to_owned())
-                .ok_or(
-                    "no certificate bundle was found to verify the backends with: install your \
-                     distribution's ca-certificates or set \"px_ssl_trusted_certificate\"",
-                )?,
-        ),
-        None => None,
-    };
+    let trusted_certificate = certificate_bundle(
+        values.ssl_trusted_certificate.as_ref(),
+        needed,
+        "px_ssl_trusted_certificate",
+    )?;
     Ok(TlsSettings { verify, depth: values.ssl_verify_depth.unwrap_or(3), trusted_certificate })
+}
+
+/// The operator's bundle, or else the distribution's if one is needed.
+pub(crate) fn certificate_bundle(
+    own: Option<&String>,
+    is_needed: bool,
+    directive: &str,
+) -> Result<Option<String>, String> {
+    if own.is_some() || !is_needed {
+        return Ok(own.cloned());
+    }
+    let found = CA_BUNDLES.iter().find(|file| std::fs::File::open(file).is_ok());
+    found.map(|file| Some((*file).to_owned())).ok_or_else(|| {
+        format!(
+            "no certificate bundle was found to verify the backends with: install your \
+             distribution's ca-certificates or set \"{directive}\""
+        )
+    })
 }
 
 /// Allocates `T` on Rust's heap, to be dropped with the configuration pool.
@@ -682,7 +730,9 @@ pub(crate) unsafe extern "C" fn merge_loc_conf(
             let prev = unsafe { &*prev.cast::<LocConf>() };
             // SAFETY: nginx passes what create_loc_conf returned for this level, a different object.
             let conf = unsafe { &mut *conf.cast::<LocConf>() };
-            match conf.merge(prev, main, server) {
+            // SAFETY: while merging; the core module merges before any other.
+            let has_resolver = unsafe { node_conf::has_resolver(cf) };
+            match conf.merge(prev, main, server, has_resolver) {
                 Ok(()) => ptr::null_mut(),
                 Err(reason) => {
                     // SAFETY: `cf` is live for the call.

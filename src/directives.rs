@@ -64,7 +64,7 @@ impl Directive {
 
 /// Every directive and synonym, in the order of options.md.
 #[rustfmt::skip]
-pub(crate) static DIRECTIVES: [Directive; 228] = [
+pub(crate) static DIRECTIVES: [Directive; 239] = [
     // Identity and switches
     row(c"px_app_id", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
     row(c"px_appId", ONE, |v, a| once(&mut v.app_id, a.app_id()?)),
@@ -327,6 +327,19 @@ pub(crate) static DIRECTIVES: [Directive; 228] = [
     row(c"px_max_body_size", ONE, |v, a| once(&mut v.max_body_size, a.size(1, 64 << 20)?)),
     row(c"px_token_cache", ONE, |v, a| once(&mut v.token_cache, a.token_cache()?)),
     row(c"px_forged_cookie_budget", ONE, |v, a| once(&mut v.forged_cookie_budget, a.number(0, 100_000)?)),
+
+    // Traffic-analysis node
+    row(c"px_wallarm_node_address", ONE, |v, a| once(&mut v.wallarm_node_address, a.node_address()?)),
+    row(c"px_wallarm_blocking", ONE, |v, a| once(&mut v.wallarm_blocking, a.flag()?)),
+    row(c"px_wallarm_timeout_ms", ONE, |v, a| once(&mut v.wallarm_timeout_ms, a.milliseconds(1, 60_000)?)),
+    row(c"px_wallarm_fail_open", ONE, |v, a| once(&mut v.wallarm_fail_open, a.flag()?)),
+    row(c"px_wallarm_max_body_size", ONE, |v, a| once(&mut v.wallarm_max_body_size, a.size(0, 64 << 20)?)),
+    row(c"px_wallarm_max_inflight", ONE, |v, a| once(&mut v.wallarm_max_inflight, a.number(1, 65_536)? as usize)),
+    row(c"px_wallarm_keepalive", ONE, |v, a| once(&mut v.wallarm_keepalive, a.number(1, 1024)? as usize)),
+    row(c"px_wallarm_ssl_verify", ONE, |v, a| once(&mut v.wallarm_ssl_verify, a.ssl_verify()?)),
+    row(c"px_wallarm_ssl_trusted_certificate", ONE, |v, a| once(&mut v.wallarm_ssl_trusted_certificate, a.certificate_bundle()?)),
+    row(c"px_wallarm_filter_extensions", ONE, |v, a| once(&mut v.wallarm_filter_extensions, a.flag()?)),
+    row(c"px_wallarm_if", MANY, |v, a| any(&mut v.wallarm_if, a.condition()?)),
 
     // Monitoring
     row(c"px_status", NONE_OR_ONE, |v, a| once(&mut v.status, a.status()?)).in_locations_only(),

@@ -194,6 +194,8 @@ unsafe extern "C" {
     pub(crate) fn px_request_want_body(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_want_in_memory(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_want_no_body(r: *mut ngx_http_request_t);
+    pub(crate) fn px_request_is_nobodys(r: *mut ngx_http_request_t);
+    pub(crate) fn px_request_keep_target(r: *mut ngx_http_request_t);
     pub(crate) fn px_response_grows(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_hold(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_chunked(r: *mut ngx_http_request_t) -> ngx_uint_t;

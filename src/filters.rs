@@ -15,7 +15,7 @@ use px_core::enforce::Action;
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
-use crate::{csp, first_party, login, page_request, risk_api, snippet};
+use crate::{csp, first_party, login, page_request, remote_call, snippet};
 
 /// The filters after ours; written once while configuring, before any request.
 static mut NEXT_HEADER_FILTER: ngx_http_output_header_filter_pt = None;
@@ -48,9 +48,21 @@ pub(crate) fn install_catching() {
 }
 
 unsafe extern "C" fn catch_headers(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx passes a live request.
-    let is_ours = || unsafe { risk_api::is_subrequest(r) || page_request::is_subrequest(r) };
-    if ffi::guard("the catching header filter", || false, is_ours) {
+    let caught = ffi::guard(
+        "the catching header filter",
+        || false,
+        || {
+            // SAFETY: nginx passes a live request.
+            if unsafe { remote_call::is_subrequest(r) } {
+                // SAFETY: a subrequest of ours whose header filters are called.
+                unsafe { remote_call::on_headers(r) };
+                return true;
+            }
+            // SAFETY: as above.
+            unsafe { page_request::is_subrequest(r) }
+        },
+    );
+    if caught {
         // What answers the module's own subrequests is nobody else's business.
         return OK;
     }
@@ -68,9 +80,9 @@ unsafe extern "C" fn catch_body(r: *mut ngx_http_request_t, chain: *mut ngx_chai
         || false,
         || {
             // SAFETY: nginx passes a live request.
-            if unsafe { risk_api::is_subrequest(r) } {
+            if unsafe { remote_call::is_subrequest(r) } {
                 // SAFETY: a subrequest of ours and the chain its filters are called with.
-                unsafe { risk_api::collect(r, chain) };
+                unsafe { remote_call::collect(r, chain) };
                 return true;
             }
             // SAFETY: as above.

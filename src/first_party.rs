@@ -22,7 +22,7 @@ use px_core::request::Request;
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, DECLINED, DONE, ERROR, OK, str_of};
 use crate::respond;
-use crate::risk_api;
+use crate::subrequest;
 
 /// The variable that the proxy's configuration is written with; nobody else sees a value in it.
 pub(crate) const URL_VARIABLE: &str = "px_internal_first_party_url";
@@ -297,7 +297,7 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             // SAFETY: live request; giving up the upstream releases one reference to it.
             unsafe { ffi::px_request_hold(r) };
             // SAFETY: the upstream was made for the main request itself.
-            unsafe { risk_api::abandon(r, r) };
+            unsafe { subrequest::abandon(r, r) };
             // SAFETY: the reference is ours.
             let c = unsafe { (*r).connection };
             // SAFETY: live request, not answered; not used again.

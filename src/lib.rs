@@ -36,9 +36,14 @@ mod login;
 #[cfg(feature = "module-table")]
 mod module_table;
 mod named_location;
+mod node;
+mod node_conf;
+mod node_copy;
+mod node_work;
 mod origin;
 mod page_request;
 mod poster;
+mod remote_call;
 mod request;
 mod request_body;
 mod request_ids;
@@ -53,6 +58,7 @@ mod side_request;
 mod snippet;
 mod spool;
 mod status;
+mod subrequest;
 mod synthetic_location;
 mod thread;
 mod token_cache;
@@ -166,7 +172,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             // SAFETY: nginx passes a live `cf` in the http context.
             let main = unsafe { &mut *conf::main_conf(cf) };
             // Loaded but enforced nowhere: no filter, no handler, no zone, no thread.
-            if main.enforcements.is_empty() {
+            if main.enforcements.is_empty() && main.nodes.is_empty() {
                 return OK;
             }
             // SAFETY: as above.
@@ -188,6 +194,11 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             // SAFETY: as above.
             let rc = unsafe { first_party_location::create_all(cf) };
+            if rc != OK {
+                return rc;
+            }
+            // SAFETY: as above.
+            let rc = unsafe { node_conf::create_all(cf, main) };
             if rc != OK {
                 return rc;
             }

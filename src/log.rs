@@ -64,6 +64,29 @@ pub(crate) unsafe fn request_line(r: *mut ngx_http_request_t, level: ngx_uint_t,
     unsafe { line(log, level, text) };
 }
 
+/// As [`request_line`], after "while" and what was being done.
+///
+/// # Safety
+///
+/// As for [`request_line`].
+pub(crate) unsafe fn request_line_while(
+    r: *mut ngx_http_request_t,
+    level: ngx_uint_t,
+    text: &str,
+    action: &'static std::ffi::CStr,
+) {
+    // SAFETY: a live request has a connection.
+    let connection = unsafe { (*r).connection };
+    // SAFETY: a live connection has a log.
+    let log = unsafe { (*connection).log };
+    // SAFETY: as above; put back below.
+    let before = unsafe { std::mem::replace(&mut (*log).action, action.as_ptr().cast_mut()) };
+    // SAFETY: the caller vouches for the thread.
+    unsafe { line(log, level, text) };
+    // SAFETY: as above.
+    unsafe { (*log).action = before };
+}
+
 /// A line about the worker itself. Main thread only.
 pub(crate) fn cycle_line(level: ngx_uint_t, text: &str) {
     // SAFETY: nginx sets the cycle before it loads modules and replaces it only on this thread.

@@ -8,15 +8,14 @@ use std::ffi::c_void;
 use std::{mem, ptr};
 
 use nginx_sys::{
-    NGX_HTTP_GET, NGX_HTTP_SUBREQUEST_BACKGROUND, ngx_add_timer, ngx_buf_t, ngx_chain_t,
-    ngx_del_timer, ngx_event_t, ngx_http_post_request, ngx_http_post_subrequest_t,
-    ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_subrequest, ngx_int_t,
-    ngx_list_init, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    NGX_HTTP_GET, ngx_add_timer, ngx_buf_t, ngx_chain_t, ngx_del_timer, ngx_event_t,
+    ngx_http_post_request, ngx_http_request_t, ngx_http_run_posted_requests, ngx_int_t,
+    ngx_table_elt_t, ngx_uint_t,
 };
 
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, OK, str_of};
-use crate::risk_api;
+use crate::subrequest;
 
 /// Largest page that is shown.
 const PAGE_LIMIT: usize = 1 << 20;
@@ -113,59 +112,25 @@ unsafe fn create(
     ctx: *mut Ctx,
     page: &str,
 ) -> Option<*mut ngx_http_request_t> {
-    // SAFETY: live request.
-    let pool = unsafe { (*r).pool };
-    let (path, query) = page.split_once('?').unwrap_or((page, ""));
     // Everything that can fail comes first: once the subrequest exists it runs.
-    // SAFETY: live pool, as below; zero is valid for this C struct.
-    let notify = unsafe { ffi::zeroed_in_pool::<ngx_http_post_subrequest_t>(pool) }?;
-    notify.handler = Some(ON_END);
-    notify.data = ctx.cast();
-    // SAFETY: as above.
-    let mut uri = unsafe { ffi::copy_to_pool(pool, path.as_bytes()) }?;
-    // SAFETY: as above.
-    let mut arguments = unsafe { ffi::copy_to_pool(pool, query.as_bytes()) }?;
-    let arguments: *mut ngx_str_t =
-        if query.is_empty() { ptr::null_mut() } else { &raw mut arguments };
     // SAFETY: live request.
-    let variables = unsafe { risk_api::variable_cache(r) }?;
+    let variables = unsafe { subrequest::variable_cache(r) }?;
     // SAFETY: live request.
     let received = unsafe { &(*r).headers_in };
     // SAFETY: null or elements of the header list.
     let (host, user_agent) = unsafe { (received.host.as_ref(), received.user_agent.as_ref()) };
-    let mut sr: *mut ngx_http_request_t = ptr::null_mut();
-    // Background: an ordinary subrequest would hold back the answer of a parent that gave it up.
-    // SAFETY: all pointers are live; the URI and the notification live in the pool.
-    let rc = unsafe {
-        ngx_http_subrequest(
-            r,
-            &raw mut uri,
-            arguments,
-            &raw mut sr,
-            notify,
-            NGX_HTTP_SUBREQUEST_BACKGROUND as ngx_uint_t,
-        )
-    };
-    if rc != OK || sr.is_null() {
-        return None;
-    }
+    // SAFETY: live request whose pool, with the context in it, outlives the subrequest.
+    let sr = unsafe { subrequest::start(r, page.as_bytes(), Some(ON_END), ctx.cast()) }?;
     // SAFETY: made by nginx and only posted.
+    let list = unsafe { subrequest::without_headers(sr, 2) };
+    // SAFETY: as above.
     let sub = unsafe { &mut *sr };
     sub.method = NGX_HTTP_GET as ngx_uint_t;
     sub.method_name = str_of("GET");
-    sub.request_body = ptr::null_mut();
     sub.variables = variables;
-    let server = sub.headers_in.server;
-    // SAFETY: zero is how nginx itself starts this struct.
-    sub.headers_in = unsafe { mem::zeroed() };
-    sub.headers_in.server = server;
-    sub.headers_in.content_length_n = -1;
-    sub.headers_in.keep_alive_n = -1;
-    let list = &raw mut sub.headers_in.headers;
-    // SAFETY: live pool and a list that is not in use.
-    let rc = unsafe { ngx_list_init(list, pool, 2, size_of::<ngx_table_elt_t>()) };
     let line = |name, lowcase, received: Option<&ngx_table_elt_t>| {
         let Some(received) = received else { return Some(ptr::null_mut()) };
+        let list = list?;
         // SAFETY: initialised above; names are static and values live as long as the request.
         unsafe { ffi::push_header(list, str_of(name), str_of(lowcase), received.value) }?;
         // SAFETY: the last part of the list holds the element that was just added.
@@ -175,14 +140,15 @@ unsafe fn create(
         };
         Some(element)
     };
-    let lines = (rc == OK)
-        .then(|| Some((line("Host", "host", host)?, line("User-Agent", "user-agent", user_agent)?)))
-        .flatten();
+    let lines = (|| {
+        list?;
+        Some((line("Host", "host", host)?, line("User-Agent", "user-agent", user_agent)?))
+    })();
     // SAFETY: a live subrequest.
     unsafe { ffi::px_request_want_body(sr) };
     let Some((host, user_agent)) = lines else {
         // It is posted already and cannot be taken back: let it end as soon as it runs.
-        sub.write_event_handler = Some(risk_api::end_at_once);
+        sub.write_event_handler = Some(subrequest::end_at_once);
         return None;
     };
     sub.headers_in.host = host;
@@ -346,7 +312,7 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             // SAFETY: live request.
             let connection = unsafe { (*r).connection };
             // SAFETY: the subrequest of this live request.
-            unsafe { risk_api::abandon(r, sr) };
+            unsafe { subrequest::abandon(r, sr) };
             // SAFETY: giving up the subrequest released only its own reference.
             if let Some(handler) = unsafe { (*r).write_event_handler } {
                 // SAFETY: as nginx does for a request that may go on.

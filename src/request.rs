@@ -183,7 +183,7 @@ unsafe fn tls_facts(r: *mut ngx_http_request_t) -> Tls<'static> {
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn variable(r: *mut ngx_http_request_t, name: &'static str) -> &'static [u8] {
+pub(crate) unsafe fn variable(r: *mut ngx_http_request_t, name: &'static str) -> &'static [u8] {
     let mut text = ffi::str_of(name);
     // SAFETY: the hash function reads `len` bytes.
     let key = unsafe { ngx_hash_key(text.data, text.len) };

@@ -53,8 +53,11 @@ pub(crate) unsafe fn is_readable(
 ///
 /// # Safety
 ///
-/// `r` must be a live main request in its access phase, its context at the stage `ReadingBody`.
-pub(crate) unsafe fn read(r: *mut ngx_http_request_t) -> ngx_int_t {
+/// `r` must be a live main request in its access phase, and `on_body` end with [`go_on`].
+pub(crate) unsafe fn read(
+    r: *mut ngx_http_request_t,
+    on_body: unsafe extern "C" fn(*mut ngx_http_request_t),
+) -> ngx_int_t {
     // SAFETY: as the caller's.
     unsafe { ffi::px_request_keep_body_file(r) };
     // SAFETY: as the caller's.
@@ -68,7 +71,8 @@ pub(crate) unsafe fn read(r: *mut ngx_http_request_t) -> ngx_int_t {
     DONE
 }
 
-unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
+/// The body has come, and the request is to be judged.
+pub(crate) unsafe extern "C" fn to_be_judged(r: *mut ngx_http_request_t) {
     ffi::guard(
         "the end of a request's body",
         || (),
@@ -81,10 +85,41 @@ unsafe extern "C" fn on_body(r: *mut ngx_http_request_t) {
             }
         },
     );
+    // SAFETY: as above; it may be gone afterwards.
+    unsafe { go_on(r) };
+}
+
+/// Enters the access phase again.
+///
+/// # Safety
+///
+/// `r` must be the request whose body nginx has just read; it may be gone afterwards.
+pub(crate) unsafe fn go_on(r: *mut ngx_http_request_t) {
     // SAFETY: live request; nginx's reader has put an empty handler here.
     unsafe { (*r).write_event_handler = Some(ngx_http_core_run_phases) };
     // SAFETY: the request goes on where it stopped; it may be gone afterwards.
     unsafe { ngx_http_core_run_phases(r) };
+}
+
+/// A beginning of the body that was read, and its whole length. `None` where it cannot be read back.
+///
+/// # Safety
+///
+/// `r` must be a live main request.
+pub(crate) unsafe fn beginning(
+    r: *mut ngx_http_request_t,
+    limit: usize,
+) -> Option<(Zeroizing<Vec<u8>>, usize)> {
+    // SAFETY: live request.
+    let body = unsafe { (*r).request_body };
+    // SAFETY: null or the body of the live request.
+    let chain = unsafe { body.as_ref() }.map_or(std::ptr::null_mut(), |body| body.bufs);
+    // SAFETY: as above.
+    let total = unsafe { length(chain) };
+    let mut copy = Zeroizing::new(Vec::with_capacity(total.min(limit)));
+    // SAFETY: as above.
+    unsafe { copy_chain(chain, &mut copy) }?;
+    Some((copy, total))
 }
 
 /// Lends the body that was read to `look`, if it has at most `limit` bytes. What had to be copied
@@ -171,14 +206,19 @@ unsafe fn length(mut chain: *mut nginx_sys::ngx_chain_t) -> usize {
     total
 }
 
-/// Appends what a chain holds, within the capacity of `copy`, which so never moves.
+/// Appends what a chain holds, as far as the capacity of `copy` goes, which so never moves. `None` where
+/// a file cannot be read.
 ///
 /// # Safety
 ///
-/// As [`length`]; `copy` must have room for all of it.
+/// As [`length`].
 unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>) -> Option<()> {
     // SAFETY: as the caller's.
     while let Some(link) = unsafe { chain.as_ref() } {
+        let room = copy.capacity() - copy.len();
+        if room == 0 {
+            break;
+        }
         // SAFETY: every link holds a buffer.
         let buffer = unsafe { &*link.buf };
         chain = link.next;
@@ -187,7 +227,7 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
             continue;
         }
         if buffer.pos.is_null() {
-            let size = usize::try_from(buffer.file_last - buffer.file_pos).ok()?;
+            let size = usize::try_from(buffer.file_last - buffer.file_pos).ok()?.min(room);
             let room = copy.spare_capacity_mut().get_mut(..size)?;
             // SAFETY: an open file and room for `size` bytes.
             let read = unsafe {
@@ -200,11 +240,8 @@ unsafe fn copy_chain(mut chain: *mut nginx_sys::ngx_chain_t, copy: &mut Vec<u8>)
             // SAFETY: so many bytes are initialised now.
             unsafe { copy.set_len(filled) };
         } else {
-            let size = buffer.last.addr() - buffer.pos.addr();
-            if copy.capacity() - copy.len() < size {
-                return None;
-            }
-            // SAFETY: a memory buffer's bytes from `pos` to `last`.
+            let size = (buffer.last.addr() - buffer.pos.addr()).min(room);
+            // SAFETY: a memory buffer's bytes from `pos` on.
             copy.extend_from_slice(unsafe { std::slice::from_raw_parts(buffer.pos, size) });
         }
     }

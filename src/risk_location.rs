@@ -1,6 +1,5 @@
 //! The location that Risk API subrequests run in.
 
-use std::ffi::c_void;
 use std::ptr;
 use std::rc::Rc;
 
@@ -10,17 +9,16 @@ use px_core::base_url::BaseUrl;
 use crate::conf::{self, TlsSettings};
 use crate::ffi::{ERROR, OK};
 use crate::log::{self, EMERG};
+use crate::remote_call::Destination;
 use crate::risk_backend::{HOST_VARIABLE, URL_VARIABLE};
-use crate::synthetic_location::{create, tls_text};
-use crate::upstream::Slot;
+use crate::synthetic_location::{create, service_text, tls_text};
+
+/// Longest head of an answer.
+const HEAD_KILOBYTES: u32 = 8;
 
 /// One synthetic location.
 pub(crate) struct RiskLocation {
-    /// The array a subrequest's `loc_conf` is set to.
-    pub(crate) loc_conf: *mut *mut c_void,
-    /// The injected upstream block its calls go through; null where the backend is chosen request by
-    /// request.
-    pub(crate) slot: *const Slot,
+    pub(crate) destination: Destination,
     /// [`Slot::id`] of the backend, by which its circuit breaker is found; 0 as above.
     pub(crate) breaker: u64,
     /// Path of the Risk API.
@@ -43,7 +41,8 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
                 return ERROR;
             };
             let uri = "/api/v3/risk".to_owned();
-            let location = RiskLocation { loc_conf, slot: ptr::null(), breaker: 0, uri };
+            let destination = Destination { loc_conf, slot: ptr::null() };
+            let location = RiskLocation { destination, breaker: 0, uri };
             let _ = enforcement.chosen_risk_location.set(Rc::new(location));
         }
         let (url, tls) = (&enforcement.backend_url, &enforcement.tls);
@@ -62,22 +61,19 @@ pub(crate) unsafe fn create_all(cf: *mut ngx_conf_t) -> ngx_int_t {
             return ERROR;
         };
         let uri = format!("{}/api/v3/risk", url.path);
-        let location = Rc::new(RiskLocation { loc_conf, slot, breaker: slot.id(), uri });
+        let destination = Destination { loc_conf, slot };
+        let location = Rc::new(RiskLocation { destination, breaker: slot.id(), uri });
         let _ = enforcement.risk_location.set(Rc::clone(&location));
         made.push((url, tls, location));
     }
     OK
 }
 
-/// The directives of the location. Nothing in it comes from an operator unchecked: host names and
-/// file names were refused if they hold a character that means something here.
-///
-/// Without buffering, because nginx lets a background subrequest write only into free buffers: an
-/// answer larger than those would stand still. With headers ignored, because the Risk API commands
-/// nothing here: `X-Accel-Redirect` would send the call on to the site itself.
+/// The directives of the location.
 fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
     let scheme = if url.tls { "https" } else { "http" };
-    let mut text = common_text(&format!("{scheme}://{upstream}"), &url.authority());
+    let mut text =
+        service_text(&format!("{scheme}://{upstream}"), &url.authority(), HEAD_KILOBYTES);
     if url.tls {
         text.push_str(&tls_text(&url.host, tls));
     }
@@ -87,26 +83,8 @@ fn text(upstream: &str, url: &BaseUrl, tls: &TlsSettings) -> String {
 
 /// As [`text`], for a backend that is chosen request by request.
 fn chosen_text(tls: &TlsSettings) -> String {
-    let mut text = common_text(&format!("${URL_VARIABLE}"), "$proxy_host");
+    let mut text = service_text(&format!("${URL_VARIABLE}"), "$proxy_host", HEAD_KILOBYTES);
     text.push_str(&tls_text(&format!("${HOST_VARIABLE}"), tls));
     text.push('}');
     text
-}
-
-fn common_text(url: &str, authority: &str) -> String {
-    format!(
-        "proxy_pass {url};\n\
-         proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\";\n\
-         proxy_set_header Host {authority};\n\
-         proxy_connect_timeout 120s; proxy_send_timeout 120s; proxy_read_timeout 120s;\n\
-         proxy_next_upstream error non_idempotent;\n\
-         proxy_buffering off; proxy_buffer_size 8k; proxy_buffers 4 8k; proxy_busy_buffers_size 16k;\n\
-         proxy_max_temp_file_size 0;\n\
-         proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering\n\
-             X-Accel-Charset Expires Cache-Control Set-Cookie Vary;\n\
-         proxy_pass_request_headers on; proxy_pass_request_body on; proxy_request_buffering on;\n\
-         proxy_redirect off; proxy_intercept_errors off; proxy_ignore_client_abort on;\n\
-         gzip off; access_log off; log_subrequest off; log_not_found off;\n",
-    )
 }

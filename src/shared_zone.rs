@@ -10,7 +10,7 @@ use nginx_sys::{
 };
 
 use px_core::breaker::Breaker;
-use px_core::counters::App;
+use px_core::counters::{App, Node};
 
 use crate::app_places::AppPlaces;
 use crate::ffi::{self, ERROR, OK};
@@ -37,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) activities_log: Limit,
     pub(crate) spool_log: Limit,
     pub(crate) background_log: Limit,
+    pub(crate) node_log: Limit,
+    /// Of requests to traffic-analysis nodes.
+    pub(crate) node: Node,
     pub(crate) apps: AppPlaces,
     /// Of each application's place, a hash of the configuration that HUMAN was told of; 0: none.
     told: [AtomicU64; app_places::PLACES + 1],
@@ -52,18 +55,26 @@ pub(crate) struct WorkerPlace {
     pid: AtomicU64,
     /// Activities that wait in its memory.
     queued: AtomicU64,
+    /// Copies of requests on their way to a node.
+    copies: AtomicU64,
 }
 
 impl WorkerPlace {
     /// A worker begins, whatever its predecessor left here.
     pub(crate) fn enter(&self) {
         self.queued.store(0, Ordering::Relaxed);
+        self.copies.store(0, Ordering::Relaxed);
         self.pid.store(std::process::id().into(), Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self) {
         self.pid.store(0, Ordering::Relaxed);
         self.queued.store(0, Ordering::Relaxed);
+        self.copies.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_copies(&self, count: u64) {
+        self.copies.store(count, Ordering::Relaxed);
     }
 
     pub(crate) fn set_queued(&self, activities: u64) {
@@ -121,9 +132,18 @@ impl Shared {
 
     /// Activities that wait in the memory of workers that live.
     pub(crate) fn queued(&self) -> u64 {
-        let waiting = |worker: &&WorkerPlace| worker.queued.load(Ordering::Relaxed) != 0;
-        let living = self.workers.iter().filter(waiting).filter(|worker| worker.is_alive());
-        living.map(|worker| worker.queued.load(Ordering::Relaxed)).sum()
+        self.sum_of_living(|worker| &worker.queued)
+    }
+
+    /// Copies of requests on their way to a node, from workers that live.
+    pub(crate) fn copies(&self) -> u64 {
+        self.sum_of_living(|worker| &worker.copies)
+    }
+
+    fn sum_of_living(&self, read: fn(&WorkerPlace) -> &AtomicU64) -> u64 {
+        let value = |worker: &WorkerPlace| read(worker).load(Ordering::Relaxed);
+        let living = self.workers.iter().filter(|worker| value(worker) != 0 && worker.is_alive());
+        living.map(value).sum()
     }
 
     /// The circuit breaker of the backend `id`, shared by all workers.
@@ -186,7 +206,7 @@ impl SharedZone {
     ///
     /// `cf` must be the configuration state nginx passed to the calling callback.
     pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let name = format!("px_shared_5.{}", size_of::<Shared>());
+        let name = format!("px_shared_6.{}", size_of::<Shared>());
         // SAFETY: `cf` is live.
         let pool = unsafe { (*cf).pool };
         // SAFETY: the configuration pool is live.

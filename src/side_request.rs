@@ -4,13 +4,13 @@
 use std::ptr;
 
 use nginx_sys::{
-    NGX_HTTP_GET, NGX_HTTP_SUBREQUEST_BACKGROUND, ngx_http_finalize_request,
-    ngx_http_named_location, ngx_http_post_subrequest_t, ngx_http_request_t, ngx_http_subrequest,
+    NGX_HTTP_GET, ngx_http_finalize_request, ngx_http_named_location, ngx_http_request_t,
     ngx_int_t, ngx_str_t, ngx_uint_t,
 };
 
 use crate::ffi::{self, DONE, OK, str_of};
 use crate::hooks::Target;
+use crate::subrequest;
 
 /// Starts the request; without it where memory is short.
 ///
@@ -28,38 +28,21 @@ pub(crate) unsafe fn start(r: *mut ngx_http_request_t, target: &Target) {
 unsafe fn create(r: *mut ngx_http_request_t, target: &Target) -> Option<()> {
     // SAFETY: live request.
     let pool = unsafe { (*r).pool };
-    // SAFETY: live pool, as below; zero is valid for these C structs.
-    let notify = unsafe { ffi::zeroed_in_pool::<ngx_http_post_subrequest_t>(pool) }?;
-    notify.handler = Some(on_end);
+    let mut name: *mut ngx_str_t = ptr::null_mut();
     let path = match target {
         Target::Uri(uri) => uri.as_str(),
-        Target::Named(name) => {
-            // SAFETY: as above.
+        Target::Named(named) => {
+            // SAFETY: live pool; zero is valid for this C struct.
             let kept = unsafe { ffi::zeroed_in_pool::<ngx_str_t>(pool) }?;
             // SAFETY: as above.
-            *kept = unsafe { ffi::copy_to_pool(pool, format!("@{name}").as_bytes()) }?;
-            notify.data = ptr::from_mut(kept).cast();
+            *kept = unsafe { ffi::copy_to_pool(pool, format!("@{named}").as_bytes()) }?;
+            name = ptr::from_mut(kept);
             "/"
         }
         Target::Value(_) => return None,
     };
-    // SAFETY: as above.
-    let mut uri = unsafe { ffi::copy_to_pool(pool, path.as_bytes()) }?;
-    let mut sr: *mut ngx_http_request_t = ptr::null_mut();
-    // SAFETY: all pointers are live; the URI and the notification live in the pool.
-    let rc = unsafe {
-        ngx_http_subrequest(
-            r,
-            &raw mut uri,
-            ptr::null_mut(),
-            &raw mut sr,
-            notify,
-            NGX_HTTP_SUBREQUEST_BACKGROUND as ngx_uint_t,
-        )
-    };
-    if rc != OK || sr.is_null() {
-        return None;
-    }
+    // SAFETY: live request, whose pool outlives the subrequest.
+    let sr = unsafe { subrequest::start(r, path.as_bytes(), Some(on_end), name.cast()) }?;
     // SAFETY: made by nginx and only posted.
     let sub = unsafe { &mut *sr };
     sub.method = NGX_HTTP_GET as ngx_uint_t;

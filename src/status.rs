@@ -12,7 +12,7 @@ use nginx_sys::{
     ngx_http_discard_request_body, ngx_http_request_t, ngx_int_t, ngx_str_t, ngx_uint_t,
 };
 use px_core::enforce::Answer;
-use px_core::metrics::{Activities, Format, Since, Snapshot};
+use px_core::metrics::{Activities, Format, NodeRequests, Since, Snapshot};
 
 use crate::conf::{self, MainConf};
 use crate::ffi::{self, OK, str_of};
@@ -124,6 +124,8 @@ fn snapshot(main: &MainConf) -> Snapshot<'_> {
         backends: backends(main, shared),
         token_caches: token_caches(main),
         activities: Some(activities(shared)),
+        node: (!main.nodes.is_empty())
+            .then(|| NodeRequests { counters: &shared.node, inflight: shared.copies() }),
         documents: main.with_worker(|worker| worker.background.documents(main)).unwrap_or_default(),
         ..snapshot
     }

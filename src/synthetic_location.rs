@@ -29,6 +29,32 @@ pub(crate) fn tls_text(host: &str, tls: &TlsSettings) -> String {
     text
 }
 
+/// Directives for calls to a service. Nothing in them comes from an operator unchecked: host names and
+/// file names were refused if they hold a character that means something here.
+///
+/// Without buffering, because nginx lets a background subrequest write only into free buffers: an
+/// answer larger than those would stand still. With headers ignored, because no service commands
+/// anything here: `X-Accel-Redirect` would send the call on to the site itself.
+pub(crate) fn service_text(url: &str, authority: &str, head_kilobytes: u32) -> String {
+    let (head, busy) = (head_kilobytes, 2 * head_kilobytes);
+    format!(
+        "proxy_pass {url};\n\
+         proxy_http_version 1.1;\n\
+         proxy_set_header Connection \"\";\n\
+         proxy_set_header Host {authority};\n\
+         proxy_connect_timeout 120s; proxy_send_timeout 120s; proxy_read_timeout 120s;\n\
+         proxy_next_upstream error non_idempotent;\n\
+         proxy_buffering off; proxy_buffer_size {head}k; proxy_buffers 4 {head}k;\n\
+         proxy_busy_buffers_size {busy}k;\n\
+         proxy_max_temp_file_size 0;\n\
+         proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering\n\
+             X-Accel-Charset Expires Cache-Control Set-Cookie Vary;\n\
+         proxy_pass_request_headers on; proxy_pass_request_body on; proxy_request_buffering on;\n\
+         proxy_redirect off; proxy_intercept_errors off; proxy_ignore_client_abort on;\n\
+         gzip off; access_log off; log_subrequest off; log_not_found off;\n",
+    )
+}
+
 /// Makes a location of these directives; gives its array of configurations, one for each module.
 ///
 /// # Safety

@@ -1,4 +1,4 @@
-//! The `upstream` blocks the module injects for HUMAN's backends, and their balancer.
+//! The `upstream` blocks the module injects for HUMAN's backends and for nodes, and their balancer.
 //!
 //! nginx's own machinery does the calls (keepalive, TLS, limits); only the choice of the address is
 //! ours, because nginx would resolve names once, at start, and refuse to start without DNS
@@ -24,12 +24,16 @@ use crate::backend::Backend;
 use crate::conf::{LocConf, TlsSettings, default_backend_url};
 use crate::ffi::{self, ERROR, OK};
 use crate::log::{self, EMERG};
+use crate::node_conf::NODE_KEEPALIVE;
+use crate::remote_call::{self, Call};
 use crate::{builtin_conf, conf, first_party};
 
 /// Idle connections kept per worker and upstream block.
 const KEEPALIVE: usize = 32;
-/// Addresses tried by one call.
+/// Addresses tried by one call. By one to a node a single one: it is not asked twice but where an idle
+/// connection turns out to be closed.
 const CANDIDATES: usize = 2;
+const NODE_CANDIDATES: usize = 1;
 
 /// All injected upstream blocks.
 #[derive(Default)]
@@ -43,6 +47,8 @@ pub(crate) struct Upstreams {
 pub(crate) struct Slot {
     name: String,
     tls: bool,
+    /// Of a node's block, the idle connections that are kept.
+    node_keepalive: Option<usize>,
     pub(crate) backend: Arc<Backend>,
     user: RefCell<Option<TlsSettings>>,
     /// Address that calls begin with. The system's resolver puts the best one first: it is kept
@@ -80,10 +86,30 @@ impl Slot {
 impl Upstreams {
     /// The block for calls to `url` with certificates verified as `tls` says.
     pub(crate) fn take(&self, url: &BaseUrl, tls: &TlsSettings) -> Option<&Slot> {
+        self.take_where(url, tls, None)
+    }
+
+    /// As [`take`](Self::take), of a node that so many idle connections are kept to.
+    pub(crate) fn take_node(
+        &self,
+        url: &BaseUrl,
+        tls: &TlsSettings,
+        keepalive: usize,
+    ) -> Option<&Slot> {
+        self.take_where(url, tls, Some(keepalive))
+    }
+
+    fn take_where(
+        &self,
+        url: &BaseUrl,
+        tls: &TlsSettings,
+        node_keepalive: Option<usize>,
+    ) -> Option<&Slot> {
         self.slots
             .iter()
             .filter(|slot| {
-                slot.tls == url.tls
+                slot.node_keepalive == node_keepalive
+                    && slot.tls == url.tls
                     && slot.backend.host == url.host
                     && slot.backend.port == url.port
             })
@@ -136,12 +162,81 @@ pub(crate) unsafe extern "C" fn inject(cf: *mut ngx_conf_t, _conf: *mut c_void) 
 unsafe fn inject_upstreams(cf: *mut ngx_conf_t) -> Result<(), String> {
     // SAFETY: the caller vouches for `cf`.
     let levels = unsafe { levels(cf) };
-    if !levels.iter().any(|level| level.values.may_be_active()) {
+    let mut blocks = Blocks::default();
+    if levels.iter().any(|level| level.values.may_be_active()) {
+        human_blocks(&levels, &mut blocks)?;
+    }
+    node_blocks(&levels, &mut blocks);
+    if blocks.slots.is_empty() {
         return Ok(());
     }
+    blocks.text.push('}');
+    // SAFETY: at the end of the http block.
+    let main = unsafe { &mut *conf::main_conf(cf) };
+    main.upstreams.slots = blocks.slots;
+    // SAFETY: `cf` is in the http context, where upstream blocks stand.
+    unsafe { builtin_conf::parse(cf, &blocks.text) }.map_err(|()| String::new())
+}
+
+/// Blocks to be injected.
+#[derive(Default)]
+struct Blocks {
+    text: String,
+    slots: Vec<Slot>,
+}
+
+impl Blocks {
+    /// So many blocks for the host of `url`: each way of verifying certificates needs one of its own.
+    fn add(&mut self, url: &BaseUrl, variants: usize, node_keepalive: Option<usize>) {
+        let backend = Arc::new(Backend::new(&url.host, url.port));
+        let keepalive = node_keepalive.unwrap_or(KEEPALIVE);
+        for _ in 0..if url.tls { variants } else { 1 } {
+            let index = self.slots.len();
+            let name = format!("px-internal-{index}");
+            // The server is never used: it is there because nginx refuses a block without one.
+            self.text.push_str(&format!(
+                "upstream {name} {{ px_internal_backend {index}; server 127.0.0.1:1; \
+                 keepalive {keepalive}; keepalive_requests 100000; keepalive_timeout 50s; }}\n"
+            ));
+            self.slots.push(Slot {
+                name,
+                tls: url.tls,
+                node_keepalive,
+                backend: Arc::clone(&backend),
+                user: RefCell::new(None),
+                turn: Cell::new(0),
+            });
+        }
+    }
+}
+
+fn is_same_host(one: &BaseUrl, other: &BaseUrl) -> bool {
+    (one.tls, &one.host, one.port) == (other.tls, &other.host, other.port)
+}
+
+/// For traffic-analysis nodes: what a level does not set it inherits, so that any of them may be in
+/// effect together.
+fn node_blocks(levels: &[&LocConf], blocks: &mut Blocks) {
+    let mut urls: Vec<&BaseUrl> = Vec::new();
+    let mut keepalives = vec![NODE_KEEPALIVE];
+    for level in levels {
+        urls.extend(level.values.node_url());
+        keepalives.extend(level.values.wallarm_keepalive);
+    }
+    keepalives.sort_unstable();
+    keepalives.dedup();
+    let variants = 1 + levels.iter().filter(|level| level.values.sets_node_tls()).count();
+    for (at, url) in urls.iter().enumerate() {
+        if !urls.iter().take(at).any(|known| is_same_host(known, url)) {
+            keepalives.iter().for_each(|n| blocks.add(url, variants, Some(*n)));
+        }
+    }
+}
+
+fn human_blocks(levels: &[&LocConf], blocks: &mut Blocks) -> Result<(), String> {
     let mut urls: Vec<BaseUrl> = Vec::new();
     let parse = |url| BaseUrl::parse(url).ok();
-    for level in &levels {
+    for level in levels {
         let default = level.values.app_id.as_deref().map(default_backend_url).transpose()?;
         let of_risk_api = level.values.backend_url.iter().cloned().chain(default);
         // What a level does not set it inherits: all that may be in effect somewhere are these and
@@ -153,8 +248,7 @@ unsafe fn inject_upstreams(cf: *mut ngx_conf_t) -> Result<(), String> {
         let collector = collector.as_deref().map(BaseUrl::parse).transpose()?;
         let collector = level.values.backend_collector_url.iter().cloned().chain(collector);
         for url in of_risk_api.chain(client).chain(captcha).chain(collector) {
-            let same = |u: &BaseUrl| (u.tls, &u.host, u.port) == (url.tls, &url.host, url.port);
-            if !urls.iter().any(same) {
+            if !urls.iter().any(|known| is_same_host(known, &url)) {
                 urls.push(url);
             }
         }
@@ -162,33 +256,8 @@ unsafe fn inject_upstreams(cf: *mut ngx_conf_t) -> Result<(), String> {
     // Each level that changes how certificates are verified may need a block of its own.
     let variants = 1 + levels.iter().filter(|level| level.values.sets_tls()).count();
 
-    let mut text = String::new();
-    let mut slots = Vec::new();
-    for url in urls {
-        let backend = Arc::new(Backend::new(&url.host, url.port));
-        for _ in 0..if url.tls { variants } else { 1 } {
-            let index = slots.len();
-            let name = format!("px-internal-{index}");
-            // The server is never used: it is there because nginx refuses a block without one.
-            text.push_str(&format!(
-                "upstream {name} {{ px_internal_backend {index}; server 127.0.0.1:1; \
-                 keepalive {KEEPALIVE}; keepalive_requests 100000; keepalive_timeout 50s; }}\n"
-            ));
-            slots.push(Slot {
-                name,
-                tls: url.tls,
-                backend: Arc::clone(&backend),
-                user: RefCell::new(None),
-                turn: Cell::new(0),
-            });
-        }
-    }
-    text.push('}');
-    // SAFETY: at the end of the http block.
-    let main = unsafe { &mut *conf::main_conf(cf) };
-    main.upstreams.slots = slots;
-    // SAFETY: `cf` is in the http context, where upstream blocks stand.
-    unsafe { builtin_conf::parse(cf, &text) }.map_err(|()| String::new())
+    urls.iter().for_each(|url| blocks.add(url, variants, None));
+    Ok(())
 }
 
 /// All our configuration levels of the `http` block.
@@ -325,6 +394,8 @@ unsafe extern "C" fn init_upstream(
 /// One call's choice of addresses, in the request's pool.
 struct Peers {
     slot: *const Slot,
+    /// Null where the connection is not a call's.
+    call: *mut Call,
     /// The slot's turn when the call began.
     first: usize,
     candidates: [Candidate; CANDIDATES],
@@ -359,9 +430,12 @@ unsafe extern "C" fn init_peer(
             // SAFETY: live pool; zero is valid for all fields.
             let Some(peers) = (unsafe { ffi::zeroed_in_pool::<Peers>(pool) }) else { return ERROR };
             peers.slot = slot;
+            // SAFETY: as above.
+            peers.call = unsafe { remote_call::of(r) };
             peers.first = slot.turn.get();
             let in_turn = addresses.iter().cycle().skip(peers.first % addresses.len());
-            for address in in_turn.take(addresses.len().min(CANDIDATES)) {
+            let limit = slot.node_keepalive.map_or(CANDIDATES, |_| NODE_CANDIDATES);
+            for address in in_turn.take(addresses.len().min(limit)) {
                 let Some(candidate) = peers.candidates.get_mut(peers.count) else { break };
                 candidate.set(address);
                 // SAFETY: live pool.
@@ -427,6 +501,11 @@ unsafe extern "C" fn free_peer(
                     // SAFETY: the slot lives as long as the configuration.
                     let turn = unsafe { &(*peers.slot).turn };
                     turn.set(peers.first.wrapping_add(peers.next));
+                    // SAFETY: null, or the call whose subrequest's peer this is.
+                    if let Some(call) = unsafe { peers.call.as_mut() } {
+                        // SAFETY: null, or not closed before this returns.
+                        unsafe { call.note_refusal(pc.connection) };
+                    }
                 }
             }
             pc.tries = pc.tries.saturating_sub(1);

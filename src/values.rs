@@ -270,6 +270,21 @@ values! {
     ssl_verify_depth: u32,
     ssl_trusted_certificate: String,
 
+    /// `Some(None)`: switched off.
+    wallarm_node_address: Option<BaseUrl>,
+    wallarm_blocking: bool,
+    /// Milliseconds.
+    wallarm_timeout_ms: u64,
+    wallarm_fail_open: bool,
+    /// Bytes.
+    wallarm_max_body_size: usize,
+    wallarm_max_inflight: usize,
+    wallarm_keepalive: usize,
+    wallarm_ssl_verify: bool,
+    wallarm_ssl_trusted_certificate: String,
+    wallarm_filter_extensions: bool,
+    wallarm_if: Condition,
+
     /// Of one location; never inherited, because merging takes it out.
     status: Format,
 }
@@ -294,6 +309,18 @@ impl Values {
         self.ssl_verify.is_some()
             || self.ssl_verify_depth.is_some()
             || self.ssl_trusted_certificate.is_some()
+    }
+
+    /// The traffic-analysis node that requests are sent to.
+    pub(crate) fn node_url(&self) -> Option<&BaseUrl> {
+        self.wallarm_node_address.as_ref()?.as_ref()
+    }
+
+    /// Whether this level says something about the node's certificate.
+    pub(crate) fn sets_node_tls(&self) -> bool {
+        self.wallarm_ssl_verify.is_some()
+            || self.wallarm_ssl_trusted_certificate.is_some()
+            || self.sets_tls()
     }
 
     /// The secrets in order: current, previous.

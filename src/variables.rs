@@ -11,6 +11,7 @@ use px_core::reason::{CookieOrigin, ModuleMode};
 
 use crate::ctx::Ctx;
 use crate::ffi::{self, ERROR, OK};
+use crate::node::{self, Leg};
 
 /// A variable's text for a request, `None` where it has none.
 type Text = for<'v> fn(&'v Verdict<'static>) -> Option<Cow<'v, str>>;
@@ -40,9 +41,14 @@ const PX_PXDE: &str = "px_pxde";
 const DATA_ENRICHMENT: &str = "px_data_enrichment";
 const PXDE: &str = "pxde";
 
+/// About the traffic-analysis node, which may be asked where nothing else of the module is there.
+const NODE_STATUS: &str = "px_wallarm_status";
+const NODE_TIME: &str = "px_wallarm_time";
+const NODE_REQUEST_ID: &str = "px_wallarm_request_id";
+
 /// Every variable; the old spellings stand behind ours (DECISIONS 3).
 #[rustfmt::skip]
-pub(crate) static VARIABLES: [Variable; 42] = [
+pub(crate) static VARIABLES: [Variable; 45] = [
     of(VERDICT, |v| Some(v.action.as_str().into())),
     of(FILTER_REASON, |_| None),
     of("px_pass_reason", pass_reason),
@@ -67,6 +73,9 @@ pub(crate) static VARIABLES: [Variable; 42] = [
     of(TOKEN_CACHE, |_| None),
     of(GRAPHQL_NAME, |_| None),
     of(GRAPHQL_TYPE, |_| None),
+    of(NODE_STATUS, |_| None),
+    of(NODE_TIME, |_| None),
+    of(NODE_REQUEST_ID, |_| None),
     of(ACTION, |v| Some(if v.action == Action::Pass { "pass_request" } else { v.action.as_str() }.into())),
     of("px_s2s_call_reason", call_reason),
     of("px_cookie_timestamp", cookie_ts),
@@ -139,6 +148,17 @@ pub(crate) unsafe fn register(cf: *mut ngx_conf_t) -> ngx_int_t {
     OK
 }
 
+/// A variable that is about the node: its text, if it has one.
+#[expect(clippy::option_option, reason = "another variable, no text and a text are three things")]
+fn of_node<'l>(name: &str, leg: Option<&'l Leg>) -> Option<Option<Cow<'l, str>>> {
+    match name {
+        NODE_STATUS => Some(Some(leg.map_or(node::STATUS_OFF, Leg::status).into())),
+        NODE_TIME => Some(Some(leg.map_or(node::NO_TIME.into(), |leg| leg.time().into()))),
+        NODE_REQUEST_ID => Some(leg.and_then(Leg::id).map(Into::into)),
+        _ => None,
+    }
+}
+
 unsafe extern "C" fn get(
     r: *mut ngx_http_request_t,
     v: *mut ngx_http_variable_value_t,
@@ -148,11 +168,20 @@ unsafe extern "C" fn get(
         "a variable",
         || None,
         || {
+            let variable = VARIABLES.get(data)?;
             // SAFETY: nginx passes a live request.
+            let pool = unsafe { (*r).pool };
+            // SAFETY: as above.
+            let leg = unsafe { Leg::find(r) };
+            // SAFETY: null or the leg of the live main request; nothing here changes it.
+            if let Some(text) = of_node(variable.name, unsafe { leg.as_ref() }) {
+                // SAFETY: live pool.
+                return unsafe { ffi::copy_to_pool(pool, text?.as_bytes()) };
+            }
+            // SAFETY: as above.
             let ctx = unsafe { Ctx::find(r) };
             // SAFETY: null or the context of the live main request; nothing here changes it.
             let ctx = unsafe { ctx.as_ref() }?;
-            let variable = VARIABLES.get(data)?;
             let text = match (&ctx.verdict, ctx.filter_reason) {
                 _ if variable.name == TOKEN_CACHE => ctx.token_lookup?.as_str().into(),
                 _ if variable.name == GRAPHQL_NAME => {
@@ -178,8 +207,6 @@ unsafe extern "C" fn get(
                 (None, Some(reason)) if variable.name == FILTER_REASON => reason.as_str().into(),
                 _ => return None,
             };
-            // SAFETY: live request.
-            let pool = unsafe { (*r).pool };
             // SAFETY: live pool.
             unsafe { ffi::copy_to_pool(pool, text.as_bytes()) }
         },

@@ -68,7 +68,7 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
             // SAFETY: null or this cycle's configuration.
             let Some(main) = (unsafe { main.as_ref() }) else { return OK };
             // Where nothing is enforced nothing runs in the background.
-            if !main.enforcements.is_empty() {
+            if !main.enforcements.is_empty() || !main.nodes.is_empty() {
                 main.with_worker(|worker| background::send_initial_telemetry(main, worker));
                 log::cycle_line(
                     NOTICE,

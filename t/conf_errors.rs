@@ -140,7 +140,7 @@ fn a_wrong_number_of_arguments_is_refused() {
 #[test]
 fn every_flag_takes_the_words_of_all_documents() {
     let flags: Vec<&Row> = ROWS.iter().filter(|row| row.bad == FLAG).collect();
-    assert_eq!(flags.len(), 51);
+    assert_eq!(flags.len(), 55);
     for word in ["on", "off", "true", "false", "1", "0", "On", "OFF", "True", "FALSE"] {
         let of = |spelling: usize| {
             let rows = flags.iter().filter(|row| is_spelling(row.name, spelling));
@@ -405,6 +405,54 @@ fn answers_that_lack_what_they_need_are_refused() {
     ] {
         assert_refused_at_the_end(&format!("{identity} {conf}"), expected);
     }
+}
+
+#[test]
+fn the_host_of_a_node_must_be_found_unless_there_is_a_resolver() {
+    let url = "px_wallarm_node_address https://no-such-host.invalid;";
+    let reason = "the host \"no-such-host.invalid\" of \"px_wallarm_node_address\" cannot be resolved, and \
+         no \"resolver\" is in effect";
+    assert_refused_at_the_end(url, &format!("{reason}, px.conf:1"));
+    let below = format!("server {{ listen 127.0.0.1:1; location / {{\n{url} }} }}");
+    assert_refused_at_the_end(&below, &format!("{reason}, px.conf:2"));
+    for accepted in [
+        format!("resolver 127.0.0.1; {url}"),
+        format!("{url} server {{ resolver 127.0.0.1; listen 127.0.0.1:1; }} resolver 127.0.0.1;"),
+        format!("{url} px_wallarm_node_address off;").replacen(url, "", 1),
+        "px_wallarm_node_address https://localhost;".to_owned(),
+    ] {
+        assert_accepted(&accepted);
+    }
+}
+
+#[test]
+fn a_node_that_others_can_listen_to_or_that_nobody_waits_for_is_warned_about() {
+    for (conf, said) in [
+        (
+            "px_wallarm_node_address http://127.0.0.1:5000;",
+            "\"px_wallarm_node_address\" names an \"http://\" URL: requests can be read on their way to \
+             the node in px.conf:1",
+        ),
+        (
+            "px_wallarm_ssl_verify off;",
+            "\"px_wallarm_ssl_verify\" is off: anybody between this server and the backends can answer \
+             for them in px.conf:1",
+        ),
+    ] {
+        let (accepted, found) = check(conf);
+        assert!(accepted, "{conf}");
+        assert_eq!(found, [format!("[warn] {said}")]);
+    }
+    let closed = "px_wallarm_node_address https://127.0.0.1; px_wallarm_fail_open off;";
+    let (accepted, found) = check(format!("{closed} px_wallarm_blocking off;"));
+    assert!(accepted);
+    let [line] = &found[..] else { panic!("{found:?}") };
+    let expected = "[warn] px: \"px_wallarm_fail_open\" has no effect where \"px_wallarm_blocking\" is off: \
+         nobody waits for a decision, px.conf:1";
+    assert!(line.starts_with(expected), "{line}");
+    assert_accepted(closed);
+    // It has an effect somewhere.
+    assert_accepted(&format!("{closed} server {{ listen 127.0.0.1:1; px_wallarm_blocking off; }}"));
 }
 
 #[test]

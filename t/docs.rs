@@ -213,9 +213,11 @@ fn links_of_the_documents_lead_somewhere() {
         "docs/directives.md",
         "docs/migrating.md",
         "docs/monitoring.md",
+        "docs/node.md",
         "docs/troubleshooting.md",
         "docs/variables.md",
         "nginx/examples/README.md",
+        "nginx/kong/node/README.md",
     ];
     for document in documents {
         let text = read(document);
@@ -285,6 +287,9 @@ fn documented_defaults_are_the_defaults() {
     // It is a report of what is set: another value shows.
     assert_ne!(set, reported(&sandbox, &origin, "px_risk_cookie_max_length 2049;"));
 }
+
+/// Where the defaults of the connector stand.
+const NODE: &str = "src/node_conf.rs";
 
 /// Defaults of what only the shell knows.
 #[test]
@@ -445,6 +450,20 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
             "src/conf.rs",
             "initial_telemetry_enabled.unwrap_or(true)",
         ),
+        (
+            "px_wallarm_node_address",
+            "off",
+            "src/values.rs",
+            "self.wallarm_node_address.as_ref()?.as_ref()",
+        ),
+        ("px_wallarm_blocking", "on", NODE, "wallarm_blocking.unwrap_or(true)"),
+        ("px_wallarm_timeout_ms", "500ms", NODE, "wallarm_timeout_ms.unwrap_or(500)"),
+        ("px_wallarm_fail_open", "on", NODE, "wallarm_fail_open.unwrap_or(true)"),
+        ("px_wallarm_max_body_size", "1m", NODE, "wallarm_max_body_size.unwrap_or(1024 * 1024)"),
+        ("px_wallarm_max_inflight", "256", NODE, "wallarm_max_inflight.unwrap_or(256)"),
+        ("px_wallarm_keepalive", "16", NODE, "const NODE_KEEPALIVE: usize = 16;"),
+        ("px_wallarm_ssl_verify", "on", NODE, "wallarm_ssl_verify.unwrap_or(true)"),
+        ("px_wallarm_filter_extensions", "off", NODE, "wallarm_filter_extensions.unwrap_or(false)"),
     ] {
         assert_eq!(entries[name].default.as_deref(), Some(default), "{name}");
         assert!(read(path).contains(text), "{name}: {path} no longer says {text}");
@@ -607,7 +626,9 @@ fn every_sample_works() {
 #[test]
 fn every_example_of_the_reference_works() {
     let mut seen = 0;
-    for document in ["docs/directives.md", "docs/monitoring.md", "docs/variables.md"] {
+    for document in
+        ["docs/directives.md", "docs/monitoring.md", "docs/node.md", "docs/variables.md"]
+    {
         for block in nginx_blocks(document) {
             // An example that has a location belongs into a server.
             let text = if block.contains("location ") {

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use px_sandbox::{Endpoint, Reply, Sandbox};
+use px_sandbox::{Endpoint, NodeMode, Reply, Sandbox};
 use serde_json::json;
 use support::{BROWSER, Nginx, Origin, Response, SOON, get, protect, request, wait_until};
 
@@ -90,6 +90,75 @@ fn every_example_is_listed_and_run() {
         }
     }
     assert!(seen.len() >= 13, "{seen:?}");
+}
+
+#[test]
+fn traffic_analysis_node() {
+    let node = support::node::node();
+    let addr = node.addr().to_string();
+    // Half a second is not much on a busy machine.
+    let change =
+        |text: String, _| text.replace("127.0.0.1:8084", &addr).replace("   500;", " 20s;");
+    let example = Example::start_with("traffic-analysis-node.conf", change);
+    // The vendor's test, as documented.
+    let blocked = example.get("/etc/passwd", &[]);
+    assert_eq!(blocked.status, 403);
+    assert_eq!(blocked.text(), "{\"error\":{\"code\":403,\"message\":\"request blocked\"}}");
+    assert!(example.origin.requests().is_empty());
+    for (path, mirrored) in
+        [("/", 1), ("/health", 0), ("/payment/", 1), ("/upload/../etc/passwd", 1)]
+    {
+        node.clear();
+        let status = if path.contains("..") { 403 } else { 200 };
+        assert_eq!(example.get(path, &[]).status, status, "{path}");
+        assert_eq!(node.mirrored().len(), mirrored, "{path}");
+    }
+    node.clear();
+    let answer = request(example.first, "POST", "/upload/a", &[], b"q=<script>");
+    assert_eq!(answer.status, 200);
+    let copy = &node.wait_for(Endpoint::Node, 1, SOON)[0];
+    assert_eq!(copy.header("x-px-node-mode"), Some("async"));
+    assert_eq!(copy.header("x-px-node-body"), Some("truncated; sent=0; total=10"));
+    node.go_down();
+    assert_eq!(example.get("/", &[]).status, 200);
+    assert_eq!(example.get("/payment/", &[]).status, 503);
+    wait_until("the log", || example.nginx.log_lines("analysed.log").len() == 8);
+    assert!(example.nginx.log_lines("analysed.log")[0].contains(" 403 block 0."));
+    node.assert_no_complaints();
+}
+
+/// The directives that Kong makes of its environment in a file for Docker Compose.
+fn kongs_directives(compose: &str) -> String {
+    let lines = compose.lines().filter_map(|line| line.trim().strip_prefix("KONG_NGINX_PROXY_"));
+    let directives = lines.map(|line| {
+        let (name, value) = line.split_once(": ").expect("a value");
+        format!("{} {};\n", name.to_lowercase(), value.trim_matches('"'))
+    });
+    directives.collect()
+}
+
+#[test]
+fn the_node_example_for_kong() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("nginx/kong/node");
+    let compose = fs::read_to_string(dir.join("docker-compose.yml")).expect("the example");
+    let directives = kongs_directives(&compose);
+    for parameter in ["node_address", "blocking", "timeout_ms"] {
+        assert!(directives.contains(&format!("px_wallarm_{parameter} ")), "{directives}");
+    }
+    let node = Sandbox::builder().node(NodeMode::Blocking).tls(true).start().unwrap();
+    let origin = Origin::start();
+    let directives = directives
+        .replace("https://node:8601", &format!("https://localhost:{}", node.port()))
+        .replace("/certificates/node.pem", "node.pem")
+        .replace("timeout_ms 500", "timeout_ms 20s");
+    let server = format!("{directives} location / {{ {} }}", origin.proxy_pass());
+    let nginx = Nginx::builder().server(&server);
+    let nginx = nginx.start_with(|dir| support::node::write_authority(&node, dir));
+    // What its README says to try.
+    assert_eq!(get(nginx.addr(), "/myservice/", &[]).status, 200);
+    assert_eq!(get(nginx.addr(), "/myservice/etc/passwd", &[]).status, 403);
+    assert_eq!(origin.requests().len(), 1);
+    node.assert_no_complaints();
 }
 
 #[test]

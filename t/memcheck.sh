@@ -3,7 +3,7 @@
 # finds. Without names, those in which memory of requests is lent and borrowed most.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- bodies credentials graphql user_identifiers
+[ $# -gt 0 ] || set -- bodies credentials graphql node_async user_identifiers
 nginx=${TEST_NGINX_BINARY:-$(command -v nginx || echo /usr/sbin/nginx)}
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

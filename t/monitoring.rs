@@ -38,7 +38,7 @@ fn texts<'v>(value: &'v Value, name: &str, found: &mut Vec<&'v str>) {
 /// What a module in use says.
 fn metrics() -> Metrics {
     let sandbox = Sandbox::start().unwrap();
-    let status = "px_remote_config_id rc-1; px_remote_config_auth_token token; \
+    let status = "px_wallarm_node_address https://127.0.0.1:1; px_remote_config_id rc-1; px_remote_config_auth_token token; \
          location = /metrics { px_status prometheus; }";
     let nginx = Nginx::start(&format!("{}{status}", protect(&sandbox)));
     Metrics::parse(&get(nginx.addr(), "/metrics", &[]).text()).expect("the format")

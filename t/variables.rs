@@ -41,7 +41,7 @@ const VARIABLES: &[(&str, Option<&str>)] = &[
 type Told = fn(&Value) -> &str;
 
 /// Further variables, in the words of other enforcers, and what each must be beside the others.
-const DERIVED: [(&str, Told); 8] = [
+const DERIVED: [(&str, Told); 11] = [
     ("px_action", |line| match line["px_verdict"].as_str() {
         Some("pass") => "pass_request",
         other => other.unwrap_or_default(),
@@ -53,6 +53,10 @@ const DERIVED: [(&str, Told); 8] = [
     ("px_is_monitored", |line| one_if(told(line, "px_risk_mode") == "monitor")),
     ("px_pxde", |line| told(line, "px_data_enrichment")),
     ("px_pxde_verified", |line| one_if(!told(line, "px_data_enrichment").is_empty())),
+    // Where no node is asked. Where one is, t/node.rs tells.
+    ("px_wallarm_status", |_| "off"),
+    ("px_wallarm_time", |_| "-"),
+    ("px_wallarm_request_id", |_| ""),
 ];
 
 fn told<'l>(line: &'l Value, name: &str) -> &'l str {

@@ -397,6 +397,23 @@ impl Args<'_> {
         Ok(url)
     }
 
+    /// `off`, or the URL of a traffic-analysis node.
+    pub(super) fn node_address(&self) -> Result<Option<BaseUrl>, Refusal> {
+        if self.text(0)? == "off" {
+            return Ok(None);
+        }
+        let url = self.parse(|text| {
+            if !text.starts_with("https://") && !text.starts_with("http://") {
+                return Err("it must be \"off\" or look like \"https://host[:port][/path]\"".into());
+            }
+            BaseUrl::parse(text)
+        })?;
+        if !url.tls {
+            self.warn("names an \"http://\" URL: requests can be read on their way to the node");
+        }
+        Ok(Some(url))
+    }
+
     pub(super) fn ssl_verify(&self) -> Result<bool, Refusal> {
         let verify = self.flag()?;
         if !verify {

@@ -275,6 +275,30 @@ const BODY_SIZE: &[(&str, &str)] = &[
     invalid!("65m", "it must be a size from 1 to 64m, such as \"64k\""),
     invalid!("large", "it must be a size from 1 to 64m, such as \"64k\""),
 ];
+const NODE_URL: &[(&str, &str)] = &[
+    invalid!("node.example.com", "it must be \"off\" or look like \"https://host[:port][/path]\""),
+    invalid!(
+        "//node.example.com",
+        "it must be \"off\" or look like \"https://host[:port][/path]\""
+    ),
+    invalid!("ftp://h", "it must be \"off\" or look like \"https://host[:port][/path]\""),
+    invalid!("https://user@h", "its host is empty or holds characters that no host name has"),
+    invalid!("https://h?x", "its host is empty or holds characters that no host name has"),
+    invalid!(
+        "https://h/a?x",
+        "its path holds characters other than letters, digits and \"/._~-%\""
+    ),
+    invalid!(
+        "https://h/a#x",
+        "its path holds characters other than letters, digits and \"/._~-%\""
+    ),
+    invalid!("https://h:0", "its port is not a number from 1 to 65535"),
+    invalid!("https://h:65536", "its port is not a number from 1 to 65535"),
+];
+const NODE_BODY_SIZE: &[(&str, &str)] = &[
+    invalid!("65m", "it must be a size from 0 to 64m, such as \"64k\""),
+    invalid!("large", "it must be a size from 0 to 64m, such as \"64k\""),
+];
 const SEVERITY: &[(&str, &str)] =
     &[invalid!("info", "it must be \"none\", \"error\" or \"debug\"")];
 const NAMED: &[(&str, &str)] = &[
@@ -665,6 +689,18 @@ pub(crate) const ROWS: &[Row] = &[
     row("px_max_body_size", IsDuplicate, "64k", BODY_SIZE, ""),
     row("px_token_cache", IsDuplicate, "zone=px:8m", TOKEN_CACHE, ""),
     row("px_forged_cookie_budget", IsDuplicate, "0", number!("0", "100000", "-1", "100001"), ""),
+
+    row("px_wallarm_node_address", IsDuplicate, "https://127.0.0.1:4443/in", NODE_URL, "a b"),
+    row("px_wallarm_blocking", IsDuplicate, "on", FLAG, ""),
+    row("px_wallarm_timeout_ms", IsDuplicate, "500", time!("1", "60000", "0", "61s"), ""),
+    row("px_wallarm_fail_open", IsDuplicate, "on", FLAG, ""),
+    row("px_wallarm_max_body_size", IsDuplicate, "0", NODE_BODY_SIZE, ""),
+    row("px_wallarm_max_inflight", IsDuplicate, "256", number!("1", "65536", "0", "65537"), ""),
+    row("px_wallarm_keepalive", IsDuplicate, "16", number!("1", "1024", "0", "1025"), ""),
+    row("px_wallarm_ssl_verify", IsDuplicate, "on", FLAG, ""),
+    row("px_wallarm_ssl_trusted_certificate", IsDuplicate, "CA_FILE", CA_FILE, ""),
+    row("px_wallarm_filter_extensions", IsDuplicate, "on", FLAG, ""),
+    row("px_wallarm_if", Appends, "$arg_a 0", COMPLEX, ""),
 
     row("px_status", IsDuplicate, "prometheus", STATUS, "json prometheus"),
 ];

@@ -7,6 +7,7 @@ pub mod client;
 pub mod conf_check;
 pub mod h2;
 pub mod nginx;
+pub mod node;
 pub mod origin;
 pub mod prometheus;
 

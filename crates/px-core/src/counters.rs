@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::crypto::Tally;
 use crate::enforce::Step;
+use crate::node;
 use crate::reason::{BlockReason, FilterReason, PassReason, S2sErrorReason};
 use crate::verdict::{Action, Verdict};
 
@@ -192,6 +193,37 @@ impl App {
     }
 }
 
+/// The counters of requests to traffic-analysis nodes.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Node {
+    results: [Counters<{ node::Result::ALL.len() }>; node::Mode::ALL.len()],
+    /// Of the exchanges that were begun and have ended, in whatever way.
+    durations: Histogram,
+}
+
+impl Node {
+    /// The connector is done with a request.
+    pub fn request(&self, mode: node::Mode, result: node::Result) {
+        if let Some(results) = self.results.get(mode as usize) {
+            results.add(result as usize);
+        }
+    }
+
+    /// An exchange ended after so many milliseconds.
+    pub fn exchange_ended(&self, ms: u64) {
+        self.durations.observe(ms);
+    }
+
+    pub fn requests(&self, mode: node::Mode, result: node::Result) -> u64 {
+        self.results.get(mode as usize).map_or(0, |results| results.get(result as usize))
+    }
+
+    pub fn durations(&self) -> &Histogram {
+        &self.durations
+    }
+}
+
 /// Counters in a row.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -341,6 +373,23 @@ mod tests {
         }
         assert_eq!(histogram.cumulative(), [2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 8]);
         assert_eq!(histogram.sum_ms(), 70_213);
+    }
+
+    #[test]
+    fn every_end_of_a_request_to_a_node_has_a_counter_of_its_own() {
+        let counters = Node::default();
+        let all = || {
+            let results = node::Result::ALL;
+            node::Mode::ALL.iter().flat_map(|mode| results.iter().map(|result| (*mode, *result)))
+        };
+        for (at, (mode, result)) in all().enumerate() {
+            (0..=at).for_each(|_| counters.request(mode, result));
+        }
+        for (at, (mode, result)) in all().enumerate() {
+            assert_eq!(counters.requests(mode, result), at as u64 + 1, "{mode:?} {result:?}");
+        }
+        counters.exchange_ended(7);
+        assert_eq!(counters.durations().sum_ms(), 7);
     }
 
     #[test]

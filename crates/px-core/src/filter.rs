@@ -87,7 +87,7 @@ impl Filters {
         }
     }
 
-    fn passes_extension(&self, request: &Request<'_>, url: &RequestUrl<'_>) -> bool {
+    pub(crate) fn passes_extension(&self, request: &Request<'_>, url: &RequestUrl<'_>) -> bool {
         matches!(request.method, b"GET" | b"HEAD")
             && extension(url.path()).is_some_and(|extension| self.extensions.contains(extension))
             && self.trusts_end_of(url)

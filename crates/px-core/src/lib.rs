@@ -43,6 +43,7 @@ mod json;
 mod known_headers;
 pub mod log_records;
 pub mod metrics;
+pub mod node;
 pub mod policy;
 pub mod reason;
 pub mod remote_config;

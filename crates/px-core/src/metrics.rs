@@ -50,6 +50,16 @@ pub struct Snapshot<'a> {
     pub token_caches: Vec<TokenCache<'a>>,
     pub activities: Option<Activities>,
     pub documents: Vec<Document>,
+    /// Absent where there is no traffic-analysis node.
+    pub node: Option<NodeRequests<'a>>,
+}
+
+/// Requests to traffic-analysis nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeRequests<'a> {
+    pub counters: &'a counters::Node,
+    /// Copies under way, from workers that live.
+    pub inflight: u64,
 }
 
 /// What a background task has fetched.
@@ -117,6 +127,7 @@ mod sample {
     use super::*;
     use crate::counters::{App, End};
     use crate::crypto::Tally;
+    use crate::node::{Mode, Result};
     use crate::reason::{FilterReason, PassReason};
 
     /// An application that has seen something of everything.
@@ -135,7 +146,19 @@ mod sample {
         app
     }
 
-    pub(super) fn snapshot(app: &App) -> Snapshot<'_> {
+    /// A connector that has seen something.
+    pub(super) fn node() -> counters::Node {
+        let node = counters::Node::default();
+        node.request(Mode::Sync, Result::Pass);
+        node.request(Mode::Sync, Result::Pass);
+        node.request(Mode::Sync, Result::Block);
+        node.request(Mode::Async, Result::Dropped);
+        node.exchange_ended(3);
+        node.exchange_ended(300);
+        node
+    }
+
+    pub(super) fn snapshot<'a>(app: &'a App, node: &'a counters::Node) -> Snapshot<'a> {
         Snapshot {
             version: "1.2.3",
             nginx: "nginx/1.22.1",
@@ -166,6 +189,7 @@ mod sample {
                 fetched: 1_750_000_001_000,
                 version: Some(7),
             }],
+            node: Some(NodeRequests { counters: node, inflight: 5 }),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Checker {
             Endpoint::Xhr | Endpoint::Solve => {
                 first_party::check_headers(received, self, &mut report)
             }
-            Endpoint::Health | Endpoint::Control | Endpoint::Other => {}
+            Endpoint::Health | Endpoint::Node | Endpoint::Control | Endpoint::Other => {}
         }
         findings.complaints = report.into_lines();
         findings

@@ -30,6 +30,8 @@ pub enum Endpoint {
     Xhr,
     /// `POST /px-sandbox/solve`: where the demo challenge gets its risk cookie.
     Solve,
+    /// A request mirrored to a traffic-analysis node, where the sandbox is one.
+    Node,
     /// `/_sandbox/…`: where people and tests look inside.
     Control,
     /// Everything else.
@@ -38,7 +40,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All of them, in the order of the overview page.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::RiskApi,
         Self::Activities,
         Self::Telemetry,
@@ -52,6 +54,7 @@ impl Endpoint {
         Self::Checkpoint,
         Self::Xhr,
         Self::Solve,
+        Self::Node,
         Self::Control,
         Self::Other,
     ];
@@ -72,6 +75,7 @@ impl Endpoint {
             Self::Checkpoint => "checkpoint",
             Self::Xhr => "xhr",
             Self::Solve => "solve",
+            Self::Node => "node",
             Self::Control => "control",
             Self::Other => "other",
         }
@@ -107,6 +111,14 @@ impl Endpoint {
                     Self::Other
                 },
             ),
+        }
+    }
+
+    /// What is left of it where the sandbox is a traffic-analysis node.
+    pub(crate) fn of_node(self) -> Self {
+        match self {
+            Self::Control => Self::Control,
+            _ => Self::Other,
         }
     }
 

@@ -2,8 +2,8 @@
 //! Risk API, activities, telemetry, sensor and captcha scripts, and the mint of risk cookies; CSP
 //! policies, remote configuration, snippets and shipped logs.
 //!
-//! Three uses: try an enforcer without an account (`px-sandbox serve`), look into a risk cookie
-//! (`px-sandbox explain`), and be the other side in tests, where it keeps all it received, holds
+//! Four uses: try an enforcer without an account (`px-sandbox serve`), stand in for a traffic-analysis
+//! node (`px-sandbox node`), look into a risk cookie (`px-sandbox explain`), and be the other side in tests, where it keeps all it received, holds
 //! it against the specification and misbehaves to order.
 //!
 //! ```
@@ -38,6 +38,13 @@
 //! * `GET /snippet/<app id>` gives the text of [`Sandbox::set_snippet`], by default a small script.
 //! * `POST /enforcer-logs/` takes what [`Sandbox::log_records`] shows.
 //!
+//! # As a traffic-analysis node
+//!
+//! A sandbox that is started with [`Builder::node`] is a node of the mirror protocol (docs/node.md of the
+//! project) and nothing else: it looks through what is mirrored to it for a few well-known probes,
+//! answers 403 or 200, and complains of requests that are not as the protocol has them.
+//! [`Attack::find`] says what it looks for, [`Sandbox::mirrored`] what it was sent.
+//!
 //! # Looking inside
 //!
 //! `GET /_sandbox/` is a page for people; `/_sandbox/received`, `/_sandbox/activities`,
@@ -66,6 +73,7 @@ mod explain;
 mod http;
 mod journal;
 mod listening;
+mod node;
 mod plan;
 mod received;
 mod reply;
@@ -80,6 +88,7 @@ pub use behaviour::{Behaviour, OnAccept};
 pub use cookie::{Mint, Version};
 pub use endpoint::Endpoint;
 pub use explain::{Explanation, Outcome, Reading, explain};
+pub use node::{Attack, NodeMode};
 pub use received::Received;
 pub use reply::Reply;
 pub use sandbox::{Builder, Sandbox};

@@ -17,6 +17,7 @@ use crate::cookie::Mint;
 use crate::endpoint::Endpoint;
 use crate::journal::{Journal, OnComplaint, OnReceived};
 use crate::listening::Listening;
+use crate::node::NodeMode;
 use crate::plan::Plan;
 use crate::received::Received;
 use crate::reply::Reply;
@@ -194,6 +195,11 @@ impl Sandbox {
         self.server.journal.activities()
     }
 
+    /// Requests mirrored to it as a traffic-analysis node, oldest first.
+    pub fn mirrored(&self) -> Vec<Arc<Received>> {
+        self.received_at(Endpoint::Node)
+    }
+
     /// Posts of activities, accepted or not, oldest first.
     pub fn activity_posts(&self) -> Vec<Arc<Received>> {
         self.received_at(Endpoint::Activities)
@@ -317,6 +323,7 @@ pub struct Builder {
     checks: bool,
     clock_checks: bool,
     pxhd: bool,
+    node: Option<NodeMode>,
     keep_requests: usize,
     keep_bytes: usize,
     body_max: usize,
@@ -343,6 +350,7 @@ impl Default for Builder {
             checks: true,
             clock_checks: true,
             pxhd: false,
+            node: None,
             keep_requests: 10_000,
             keep_bytes: 256 << 20,
             body_max: 64 << 20,
@@ -456,6 +464,13 @@ impl Builder {
         self
     }
 
+    /// A traffic-analysis node and nothing else: requests that are mirrored to it are looked through for
+    /// attacks, see [`NodeMode`].
+    pub fn node(mut self, mode: NodeMode) -> Self {
+        self.node = Some(mode);
+        self
+    }
+
     /// How many requests are kept (10,000 otherwise), and how many bytes of them (256 MiB).
     pub fn keep(mut self, requests: usize, bytes: usize) -> Self {
         (self.keep_requests, self.keep_bytes) = (requests, bytes);
@@ -517,6 +532,7 @@ impl Builder {
             tls,
             checks: self.checks,
             gives_pxhd: self.pxhd,
+            node: self.node,
             body_max: self.body_max,
             idle_timeout: self.idle_timeout,
             accepted: AtomicU64::new(0),

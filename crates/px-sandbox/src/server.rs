@@ -19,6 +19,7 @@ use crate::control;
 use crate::endpoint::Endpoint;
 use crate::http::{self, Request, Unreadable};
 use crate::journal::Journal;
+use crate::node::{self, NodeMode};
 use crate::plan::Plan;
 use crate::received::Received;
 use crate::reply::Reply;
@@ -35,6 +36,8 @@ pub(crate) struct Server {
     pub(crate) tls: Option<Tls>,
     pub(crate) checks: bool,
     pub(crate) gives_pxhd: bool,
+    /// The sandbox is a traffic-analysis node and nothing else.
+    pub(crate) node: Option<NodeMode>,
     pub(crate) body_max: usize,
     pub(crate) idle_timeout: Duration,
     pub(crate) accepted: AtomicU64,
@@ -167,7 +170,12 @@ impl Server {
             accepted: false,
             complaints: Vec::new(),
         };
-        received.endpoint = Endpoint::of(received.path(), received.is_first_party());
+        received.endpoint = match self.node {
+            // Whatever its path, which is the visitor's.
+            Some(_) if node::is_mirrored(&received) => Endpoint::Node,
+            Some(_) => Endpoint::of(received.path(), false).of_node(),
+            None => Endpoint::of(received.path(), received.is_first_party()),
+        };
         if received.endpoint != Endpoint::Control {
             received.number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         }
@@ -202,6 +210,12 @@ impl Server {
             }
             Endpoint::CspPolicy | Endpoint::RemoteConfig | Endpoint::Snippet => {
                 self.console.answer(received)
+            }
+            Endpoint::Node => {
+                if self.checks {
+                    findings.complaints.extend(node::complaints(received));
+                }
+                node::answer(received, self.node.unwrap_or_default())
             }
             Endpoint::Health => Reply::json(json!({ "status": "ok" })),
             Endpoint::Other | Endpoint::Control => {

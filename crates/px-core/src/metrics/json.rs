@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Snapshot, seconds};
+use super::{NodeRequests, Snapshot, seconds};
 use crate::breaker::State;
-use crate::counters::{App, BOUNDS_MS, End};
+use crate::counters::{App, BOUNDS_MS, End, Histogram};
+use crate::node::{Mode, Result};
 use crate::reason::S2sErrorReason;
 
 pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
@@ -58,6 +59,9 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
         object(facts.into_iter().chain(version))
     });
     put("documents", documents.collect());
+    if let Some(found) = &snapshot.node {
+        put("wallarm", node_requests(found));
+    }
     let mut text = format!("{:#}", Value::Object(page));
     text.push('\n');
     text
@@ -75,11 +79,6 @@ fn application(app: &App) -> Value {
             }
         };
     }
-    let durations = app.durations();
-    let cumulative = durations.cumulative();
-    let bounds = BOUNDS_MS.iter().map(|ms| seconds(*ms).to_string());
-    let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
-    let buckets: Map<String, Value> = bounds.zip(cumulative.map(Value::from)).collect();
     let errors = S2sErrorReason::ALL.iter();
     json!({
         "requests": requests,
@@ -88,15 +87,32 @@ fn application(app: &App) -> Value {
             "calls_not_made": app.calls_not_made(),
             "timeouts": app.timeouts(),
             "errors": object(errors.map(|it| (it.as_str(), app.errors(*it).into()))),
-            "duration_seconds": {
-                "count": cumulative.last(),
-                "sum": seconds(durations.sum_ms()),
-                "buckets": buckets,
-            },
+            "duration_seconds": histogram(app.durations()),
         },
         "key_derivations": app.derivations(),
         "forged_cookies_over_budget": app.over_budget(),
     })
+}
+
+fn node_requests(found: &NodeRequests<'_>) -> Value {
+    let of_mode = |mode: &Mode| {
+        let results = Result::ALL.iter();
+        object(results.map(|it| (it.as_str(), found.counters.requests(*mode, *it).into())))
+    };
+    json!({
+        "requests": object(Mode::ALL.iter().map(|mode| (mode.as_str(), of_mode(mode)))),
+        "dropped": found.counters.requests(Mode::Async, Result::Dropped),
+        "inflight": found.inflight,
+        "duration_seconds": histogram(found.counters.durations()),
+    })
+}
+
+fn histogram(found: &Histogram) -> Value {
+    let cumulative = found.cumulative();
+    let bounds = BOUNDS_MS.iter().map(|ms| seconds(*ms).to_string());
+    let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
+    let buckets: Map<String, Value> = bounds.zip(cumulative.map(Value::from)).collect();
+    json!({ "count": cumulative.last(), "sum": seconds(found.sum_ms()), "buckets": buckets })
 }
 
 fn object<'n>(members: impl Iterator<Item = (&'n str, Value)>) -> Value {
@@ -110,8 +126,9 @@ mod tests {
 
     #[test]
     fn the_page_is_one_object_with_everything() {
-        let app = sample::app();
-        let page: Value = serde_json::from_str(&write(&sample::snapshot(&app))).expect("JSON");
+        let (app, node) = (sample::app(), sample::node());
+        let page = write(&sample::snapshot(&app, &node));
+        let page: Value = serde_json::from_str(&page).expect("JSON");
         assert_eq!(page["version"], "1.2.3");
         assert_eq!(page["nginx"], "nginx/1.22.1");
         assert_eq!(page["start_time"], 1_750_000_000.5);
@@ -143,6 +160,11 @@ mod tests {
             json!({"hits": 7, "misses": 5, "entries": 4, "capacity": 5000})
         );
         assert_eq!(page["activities"]["queued"], 1);
+        let wallarm = &page["wallarm"];
+        assert_eq!(wallarm["requests"]["sync"]["pass"], 2);
+        assert_eq!(wallarm["requests"]["async"]["dropped"], 1);
+        assert_eq!((&wallarm["dropped"], &wallarm["inflight"]), (&json!(1), &json!(5)));
+        assert_eq!(wallarm["duration_seconds"]["count"], 2);
     }
 
     #[test]
@@ -151,5 +173,6 @@ mod tests {
         let page: Value = serde_json::from_str(&write(&nothing)).expect("JSON");
         assert_eq!(page["applications"], json!({}));
         assert!(page.get("activities").is_none());
+        assert!(page.get("wallarm").is_none());
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt::{Display, Write};
 
 use super::{Snapshot, seconds};
-use crate::counters::{App, BOUNDS_MS, End};
+use crate::counters::{App, BOUNDS_MS, End, Histogram};
+use crate::node::{Mode, Result};
 use crate::reason::S2sErrorReason;
 
 pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
@@ -14,6 +15,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
     tokens(&mut text, snapshot);
     activities(&mut text, snapshot);
     documents(&mut text, snapshot);
+    node_requests(&mut text, snapshot);
     text.0
 }
 
@@ -66,15 +68,7 @@ fn risk_api(text: &mut Text, snapshot: &Snapshot<'_>) {
         "Time until a call was answered, failed or was given up.",
     );
     for (id, app) in &snapshot.apps {
-        let id = ("app_id", &**id);
-        let cumulative = app.durations().cumulative();
-        let bounds = BOUNDS_MS.iter().map(|ms| seconds(*ms).to_string());
-        let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
-        for (bound, count) in bounds.zip(cumulative) {
-            durations.part("_bucket", &[id, ("le", &bound)], count);
-        }
-        durations.part("_sum", &[id], seconds(app.durations().sum_ms()));
-        durations.part("_count", &[id], cumulative.last().copied().unwrap_or_default());
+        durations.histogram(&[("app_id", &**id)], app.durations());
     }
     let mut breakers = text.gauge(
         "px_circuit_breaker_state",
@@ -137,6 +131,30 @@ fn documents(text: &mut Text, snapshot: &Snapshot<'_>) {
     }
 }
 
+fn node_requests(text: &mut Text, snapshot: &Snapshot<'_>) {
+    let Some(found) = snapshot.node else { return };
+    let mut requests = text.counter(
+        "px_wallarm_requests_total",
+        "Requests by how the traffic-analysis node was asked, and what came of it.",
+    );
+    for mode in Mode::ALL {
+        for result in Result::ALL {
+            let labels = [("mode", mode.as_str()), ("result", result.as_str())];
+            requests.sample(&labels, found.counters.requests(*mode, *result));
+        }
+    }
+    text.counter("px_wallarm_dropped_total", "Copies there was no room for.")
+        .sample(&[], found.counters.requests(Mode::Async, Result::Dropped));
+    text.gauge("px_wallarm_inflight", "Copies on their way to the node.")
+        .sample(&[], found.inflight);
+    text.family(
+        "histogram",
+        "px_wallarm_duration_seconds",
+        "Time until the node answered, failed or was given up.",
+    )
+    .histogram(&[], found.counters.durations());
+}
+
 fn activities(text: &mut Text, snapshot: &Snapshot<'_>) {
     if let Some(found) = snapshot.activities {
         for (name, help, value) in [
@@ -197,6 +215,19 @@ impl Family<'_> {
         self.part("", labels, value);
     }
 
+    fn histogram(&mut self, labels: &[(&str, &str)], found: &Histogram) {
+        let cumulative = found.cumulative();
+        let bounds = BOUNDS_MS.iter().map(|ms| seconds(*ms).to_string());
+        let bounds = bounds.chain(std::iter::once("+Inf".to_owned()));
+        for (bound, count) in bounds.zip(cumulative) {
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
+            self.part("_bucket", &labels, count);
+        }
+        self.part("_sum", labels, seconds(found.sum_ms()));
+        self.part("_count", labels, cumulative.last().copied().unwrap_or_default());
+    }
+
     /// A sample whose name ends otherwise than the family's.
     fn part(&mut self, end: &str, labels: &[(&str, &str)], value: impl Display) {
         let Self { kind, name, help, .. } = self;
@@ -255,8 +286,8 @@ mod tests {
 
     #[test]
     fn every_family_has_its_samples_below_its_head() {
-        let app = sample::app();
-        let text = write(&sample::snapshot(&app));
+        let (app, node) = (sample::app(), sample::node());
+        let text = write(&sample::snapshot(&app, &node));
         for lines in [
             "# HELP px_build_info Version of the module, and of the nginx it was built for.\n\
              # TYPE px_build_info gauge\n\
@@ -287,6 +318,12 @@ mod tests {
             "px_token_cache_entries{zone=\"px_token_cache\"} 4\n",
             "px_activities_offered_total 20\n",
             "px_activities_queued 1\n",
+            "px_wallarm_requests_total{mode=\"sync\",result=\"pass\"} 2\n",
+            "px_wallarm_requests_total{mode=\"async\",result=\"aborted\"} 0\n",
+            "px_wallarm_dropped_total 1\n",
+            "px_wallarm_inflight 5\n",
+            "px_wallarm_duration_seconds_bucket{le=\"0.005\"} 1\n",
+            "px_wallarm_duration_seconds_sum 0.303\npx_wallarm_duration_seconds_count 2\n",
         ] {
             assert!(text.contains(lines), "{lines}\nis not in\n{text}");
         }

@@ -1,6 +1,7 @@
-//! The command line of the sandbox: `serve`, `cookie` and `explain`.
+//! The command line of the sandbox: `serve`, `node`, `cookie` and `explain`.
 #![forbid(unsafe_code)]
 
+mod node;
 mod serve;
 
 use std::io::Write;
@@ -13,6 +14,7 @@ px-sandbox: a local stand-in for HUMAN's Bot Defender backend
 
 Usage: px-sandbox serve [options]      run the backend: Risk API, activities, scripts,
                                        remote configuration and the like
+       px-sandbox node [options]       run a traffic-analysis node that knows a few probes
        px-sandbox cookie [options]     mint a risk cookie or a mobile token
        px-sandbox explain [options] TOKEN
                                        say step by step why a token passes or fails
@@ -36,6 +38,7 @@ fn run() -> Result<ExitCode, Failure> {
     match arguments.next()? {
         Some(lexopt::Arg::Value(command)) => match command.to_str() {
             Some("serve") => serve::run(arguments),
+            Some("node") => node::run(arguments),
             Some("cookie") => command::cookie(arguments, "px-sandbox"),
             Some("explain") => command::explain(arguments, "px-sandbox"),
             Some("help") => Ok(command::print(HELP)),
