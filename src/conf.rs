@@ -212,6 +212,11 @@ impl Enforcement {
 }
 
 impl MainConf {
+    /// Loaded, but nothing is enforced or sent to a node anywhere.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.enforcements.is_empty() && self.nodes.is_empty()
+    }
+
     /// The configuration that `r` is served under.
     ///
     /// # Safety

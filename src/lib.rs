@@ -172,7 +172,7 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             // SAFETY: nginx passes a live `cf` in the http context.
             let main = unsafe { &mut *conf::main_conf(cf) };
             // Loaded but enforced nowhere: no filter, no handler, no zone, no thread.
-            if main.enforcements.is_empty() && main.nodes.is_empty() {
+            if main.is_idle() {
                 return OK;
             }
             // SAFETY: as above.
@@ -231,7 +231,7 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
         || ERROR,
         || {
             // SAFETY: nginx passes a live `cf` in the http context.
-            if unsafe { (*conf::main_conf(cf)).enforcements.is_empty() } {
+            if unsafe { (*conf::main_conf(cf)).is_idle() } {
                 return OK;
             }
             filters::install_catching();
