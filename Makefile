@@ -21,8 +21,9 @@ MODULE := target/release/libngx_http_px_module.so
 
 PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libssl-dev \
             ca-certificates nginx nginx-dev curl openssl
-# The browser of the behaviour tests. Where CHROMIUM names another, none is installed.
-TEST_PACKAGES := $(if $(CHROMIUM),,chromium)
+# The browser of the behaviour tests. Where CHROMIUM names another, none is installed. Lua, for the hosts
+# that are made with it.
+TEST_PACKAGES := $(if $(CHROMIUM),,chromium) libnginx-mod-http-lua
 
 .PHONY: help deps build demo test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
         fuzz fuzz-briefly install clean

@@ -27,7 +27,11 @@ pub struct Builder {
     listen: String,
     workers: u32,
     error_log_level: &'static str,
+    conf: Option<Conf>,
 }
+
+/// A whole configuration, for the directory and the address of the first server.
+type Conf = Box<dyn Fn(&Path, SocketAddr) -> String>;
 
 /// A running nginx; ended when dropped.
 pub struct Nginx {
@@ -47,6 +51,7 @@ impl Nginx {
             listen: String::new(),
             workers: 1,
             error_log_level: "info",
+            conf: None,
         }
     }
 
@@ -243,8 +248,19 @@ impl Builder {
         self
     }
 
+    /// A configuration of another shape instead: it sees to `pid` and `error_log` in the directory, and
+    /// to `daemon off`.
+    pub fn conf(mut self, conf: impl Fn(&Path, SocketAddr) -> String + 'static) -> Self {
+        self.conf = Some(Box::new(conf));
+        self
+    }
+
     fn write(&self, dir: &Path, addr: SocketAddr) {
-        let Self { main, http, server, listen, workers, error_log_level } = self;
+        if let Some(conf) = &self.conf {
+            fs::write(dir.join("nginx.conf"), conf(dir, addr)).expect("it can be written");
+            return;
+        }
+        let Self { main, http, server, listen, workers, error_log_level, .. } = self;
         let d = dir.display();
         let load_module = load_module();
         let conf = format!(
@@ -267,7 +283,13 @@ impl Builder {
 
     /// What `nginx -t` says: whether it accepts the configuration, and its whole output.
     pub fn test(&self) -> (bool, String) {
+        self.test_with(|_| ())
+    }
+
+    /// As [`test`](Self::test); `prepare` may put files into the directory first.
+    pub fn test_with(&self, prepare: impl FnOnce(&Path)) -> (bool, String) {
         let dir = fresh_dir();
+        prepare(&dir);
         self.write(&dir, free_addr());
         let output = Command::new(binary())
             .args(["-t", "-q", "-p"])
