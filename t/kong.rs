@@ -543,7 +543,8 @@ fn every_directive_can_be_a_variable() {
         let line = Kong::new(&[(name, value)], Order::ByName).lines("proxy");
         assert!(line.contains(&format!("{} ", row.name)), "{line}");
         let server = format!("server {{ listen unix:{}s; {line} }}", files.prefix());
-        let (accepted, said) = files.check("", &server, &[]);
+        let http = format!("px_app_id PX1; px_auth_token t; px_cookie_secret s; {server}");
+        let (accepted, said) = files.check("", &http, &[]);
         assert!(accepted, "{line}: {said:?}");
         seen += 1;
     }
