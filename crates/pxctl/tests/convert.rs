@@ -7,10 +7,11 @@ use pxctl::convert::{Format, convert};
 const FORMATS: [Format; 5] =
     [Format::Setconf, Format::Lua, Format::Kong, Format::Js, Format::Fastly];
 
-const FIXTURES: [(&str, Format); 5] = [
+const FIXTURES: [(&str, Format); 6] = [
     ("setconf.js", Format::Setconf),
     ("pxconfig.lua", Format::Lua),
     ("kong.json", Format::Kong),
+    ("kong.yml", Format::Kong),
     ("worker.js", Format::Js),
     ("fastly.vcl", Format::Fastly),
 ];
@@ -91,6 +92,10 @@ fn says_where_an_input_is_wrong() {
         (Format::Js, "{ a: 1 } }", "1:10: '}' stands behind the object"),
         (Format::Js, "nothing", "1:1: there is no configuration object"),
         (Format::Kong, "{\"a\": [1", "1:7: a list does not end"),
+        (Format::Kong, "config:\n  a: 1\n  b", "3:3: a key with a colon is expected"),
+        (Format::Kong, "config:\n  a: [1,\nb: 2", "2:3: a text or a bracket does not end"),
+        (Format::Kong, "config: &anchor\n  a: 1", "1:1: this form of YAML is not understood"),
+        (Format::Kong, "_format_version: \"3.0\"", "1:1: there is no configuration object"),
         (Format::Lua, "_M.a = {", "1:8: a table does not end"),
         (Format::Fastly, "table t { \"a\" 1 }", "1:15: \":\" is expected"),
         (Format::Setconf, "px_module.setconf(1)", "1:19: setconf needs a name in quotes"),
@@ -156,6 +161,9 @@ fn survives_deep_and_long_inputs() {
             "function ",
             "a='b'+",
             "table t {",
+            "- ",
+            "a:\n  ",
+            "- a\n",
         ] {
             let _ = convert(&piece.repeat(100_000), Some(format));
             let _ = convert(&format!("a = {}", piece.repeat(100_000)), Some(format));
