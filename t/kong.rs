@@ -56,7 +56,7 @@ fn surroundings(sandbox: &Sandbox) -> Vec<Variable> {
         ("MAX_ERRORS_THRESHOLD", "0"),
         ("BATCH_ACTIVITIES_TIMEOUT_MS", "20"),
     ]
-    .map(|(name, value)| (format!("KONG_NGINX_PROXY_PX_{name}"), value.to_owned()))
+    .map(|(name, value)| (format!("KONG_NGINX_HTTP_PX_{name}"), value.to_owned()))
     .to_vec();
     for name in ["CLIENT_BODY", "PROXY", "FASTCGI", "UWSGI", "SCGI"] {
         variables.push((format!("KONG_NGINX_HTTP_{name}_TEMP_PATH"), "DIR/temp".to_owned()));
