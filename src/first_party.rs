@@ -222,16 +222,26 @@ unsafe fn replace_confs(
 /// Lua's access code puts itself behind everybody else's, and a gateway's router there, which knows of
 /// no route to HUMAN, would answer 404.
 pub(crate) unsafe extern "C" fn at_the_end_of_access(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx passes a live request.
-    let request = unsafe { &mut *r };
-    let ours: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t = content_handler;
-    let is_ours = request.content_handler.is_some_and(|own| ptr::fn_addr_eq(own, ours));
-    // Under `satisfy any` somebody has refused it, and nobody has let it in.
-    if !is_ours || request.access_code != 0 {
+    let begins = ffi::guard(
+        "the end of the access phase",
+        || false,
+        || {
+            // SAFETY: nginx passes a live request.
+            let request = unsafe { &mut *r };
+            let ours: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t = content_handler;
+            let is_ours = request.content_handler.is_some_and(|own| ptr::fn_addr_eq(own, ours));
+            // Under `satisfy any` somebody has refused it, and nobody has let it in.
+            if !is_ours || request.access_code != 0 {
+                return false;
+            }
+            // As nginx's content phase does.
+            request.write_event_handler = Some(ngx_http_request_empty_handler);
+            true
+        },
+    );
+    if !begins {
         return DECLINED;
     }
-    // As nginx's content phase does.
-    request.write_event_handler = Some(ngx_http_request_empty_handler);
     // SAFETY: live request that has not been answered.
     let rc = unsafe { content_handler(r) };
     // SAFETY: as above; not used again.

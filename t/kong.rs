@@ -225,6 +225,21 @@ fn a_visitor_passes_and_a_bot_is_blocked() {
     }
 }
 
+/// What the module asks HUMAN, and what it fetches for browsers, are no requests to Kong.
+#[test]
+fn kong_sees_requests_of_visitors_only() {
+    let Some(gateway) = Gateway::start(dockerfile()) else { return };
+    assert_eq!(gateway.get("/site", &[]).status, 200);
+    gateway.assert_one_visit("a page");
+    assert_eq!(gateway.get("/site", &BOT).status, 403);
+    let path = format!("/{}/init.js", APP_ID.trim_start_matches("PX"));
+    assert_eq!(gateway.get(&path, &[]).status, 200);
+    gateway.log(3);
+    // Of the block and the script its router has not heard.
+    let phases = get(gateway.kong.status, "/phases", &[]).text();
+    assert_eq!(phases, "rewrite 3\naccess 1\nheader_filter 3\nlog 3\n");
+}
+
 #[test]
 fn a_rate_limit_is_an_answer_of_the_module() {
     let Some(gateway) = Gateway::start(dockerfile()) else { return };
@@ -317,6 +332,40 @@ fn an_error_page_of_kong_is_no_second_visit() {
     assert_eq!(activity["details"]["http_status_code"], 502, "{activity}");
     let log = gateway.log(1);
     assert!(log[0].starts_with("502 GET /kong_error_handler") && log[0].contains("verdict=pass"));
+}
+
+/// nginx shows an error page before anybody has looked at the request.
+#[test]
+fn a_request_that_nginx_refuses_is_no_visit() {
+    let Some(gateway) = Gateway::start(dockerfile()) else { return };
+    let answer = gateway.get("/site", &[&format!("X-Long: {}", "x".repeat(40_000))]);
+    assert_eq!(answer.status, 494);
+    assert_eq!(answer.json(), json!({"message": "from kong_error_handler", "verdict": ""}));
+    assert!(gateway.sandbox.risk_calls().is_empty());
+}
+
+/// A value may hold more than one argument, and a location of one's own is out of Kong's hands.
+#[test]
+fn a_block_page_of_ones_own_has_a_location_without_kong() {
+    let mut environment = dockerfile();
+    let include = "/etc/kong/px/server.conf; include DIR/own.conf";
+    environment.push(variable("KONG_NGINX_PROXY_INCLUDE", include));
+    let Some(lua) = lua() else { return };
+    let (sandbox, origin) = (human(), Origin::start());
+    let mut kong = Kong::new(&[surroundings(&sandbox), environment].concat(), Order::ByName);
+    (kong.site, kong.lua) = (origin.addr(), lua);
+    let own = "px_custom_web_block_page_response @stop;\n\
+               location @stop {\nrewrite_by_lua_block { return }\naccess_by_lua_block { return }\n\
+               default_type text/html;\nreturn 403 \"<h1>Stop</h1>$px_uuid\";\n}\n";
+    let nginx = builder(&Arc::new(kong)).start_with(|dir| {
+        install(dir, &sandbox);
+        fs::write(dir.join("own.conf"), own).expect("a file can be written");
+    });
+    let page = get(nginx.addr(), "/site", &BOT);
+    assert_eq!(page.status, 403);
+    assert!(page.text().starts_with("<h1>Stop</h1>"), "{}", page.text());
+    assert_eq!(sandbox.risk_calls().len(), 1);
+    assert_eq!(get(nginx.addr(), "/site", &[]).status, 200);
 }
 
 #[test]

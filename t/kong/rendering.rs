@@ -196,7 +196,7 @@ impl Kong {
              location / {{ content_by_lua_block {{ ngx.say('admin') }} }}\n}}\n\
              server {{\nserver_name kong_status;\nlisten {status};\naccess_log off;\ncharset UTF-8;\n\
              {status_lines}\
-             location / {{ content_by_lua_block {{ ngx.say('status') }}\n\
+             location / {{ content_by_lua_block {{ Kong.status_content() }}\n\
              header_filter_by_lua_block {{ ngx.header['X-Status'] = '1' }} }}\n}}\n\
              server {{\nserver_name kong_worker_events;\nlisten unix:{d}/worker_events.sock;\n\
              access_log off;\nlocation / {{ content_by_lua_block {{ ngx.say('events') }} }}\n}}\n",

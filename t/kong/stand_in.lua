@@ -30,7 +30,13 @@ local function route_of(path)
   end
 end
 
+-- How often each phase has run.
+local function count(phase)
+  ngx.shared.kong:incr(phase, 1, 0)
+end
+
 function M.rewrite()
+  count("rewrite")
   local var = ngx.var
   if var.kong_proxy_mode ~= "http" then
     return
@@ -42,6 +48,7 @@ function M.rewrite()
 end
 
 function M.access()
+  count("access")
   local var = ngx.var
   if var.kong_proxy_mode ~= "http" then
     return
@@ -82,6 +89,7 @@ function M.balancer()
 end
 
 function M.header_filter()
+  count("header_filter")
   ngx.header["X-Kong-Response-Latency"] = "1"
 end
 
@@ -91,10 +99,11 @@ end
 
 function M.handle_error()
   ngx.header["Content-Type"] = "application/json"
-  ngx.say('{"message":"from kong_error_handler","verdict":"', ngx.var.px_verdict, '"}')
+  ngx.say('{"message":"from kong_error_handler","verdict":"', ngx.var.px_verdict or "", '"}')
 end
 
 function M.log()
+  count("log")
   local var = ngx.var
   local line = table.concat({
     ngx.status, var.request_method, var.uri, "mode=" .. (var.kong_proxy_mode or ""),
@@ -104,6 +113,15 @@ function M.log()
   local file = assert(io.open(log_file, "a"))
   file:write(line, "\n")
   file:close()
+end
+
+function M.status_content()
+  if ngx.var.uri ~= "/phases" then
+    return ngx.say("status")
+  end
+  for _, phase in ipairs({ "rewrite", "access", "header_filter", "log" }) do
+    ngx.say(phase, " ", ngx.shared.kong:get(phase) or 0)
+  end
 end
 
 return M

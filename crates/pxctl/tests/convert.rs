@@ -64,6 +64,24 @@ fn loses_nothing() {
     }
 }
 
+/// The resource of the ingress controller, and a plugin that is not there for everything.
+#[test]
+fn finds_the_plugin_where_kong_has_it() {
+    let resource = "apiVersion: configuration.konghq.com/v1\nkind: KongPlugin\nmetadata:\n  name: px\n\
+                    plugin: perimeterx\nconfig:\n  px_appId: PX1\n  ip_headers:\n  - X-Real-IP\n";
+    let output = convert(resource, None).unwrap();
+    assert!(output.contains("px_app_id PX1;") && output.contains("px_ip_headers X-Real-IP;"));
+    assert!(!output.contains("# unknown"), "{output}");
+    let of_a_route = "_format_version: \"3.0\"\nservices:\n- name: shop\n  routes:\n  - paths: [/]\n    \
+                      plugins:\n    - name: perimeterx\n      config: {px_appId: PX2, ip_headers: [a, b]}\n";
+    let output = convert(of_a_route, None).unwrap();
+    assert!(output.contains("px_app_id PX2;") && output.contains("px_ip_headers a b;"), "{output}");
+    assert!(
+        output.contains("# by hand: services[shop].routes[0].plugins[perimeterx]: "),
+        "{output}"
+    );
+}
+
 #[test]
 fn a_value_written_twice_appears_once() {
     let calls =
