@@ -181,7 +181,10 @@ fn loads_in_every_order_of_the_directives() {
             kong.lua.clone_from(&lua);
             let nginx = builder(&Arc::new(kong));
             let (accepted, said) = nginx.test_with(|dir| install(dir, &sandbox));
-            assert!(accepted && !said.contains("[warn]"), "{name} {order:?}: {said}");
+            // Newer versions of nginx have another way to say HTTP/2.
+            let mut warnings = said.lines().filter(|line| line.contains("[warn]"));
+            let is_fine = accepted && warnings.all(|line| line.contains("\"listen ... http2\""));
+            assert!(is_fine, "{name} {order:?}: {said}");
         }
     }
 }

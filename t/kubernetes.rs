@@ -8,6 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use px_sandbox::Sandbox;
 use pxctl::convert::{Value, yaml_documents};
@@ -281,4 +282,37 @@ fn kong_gets_the_same_variables_everywhere() {
     }
     let routes = yaml("kong/kong.yml");
     assert_eq!(at(&routes, "services").items().len(), 2);
+}
+
+/// What the images do when they are built: a module that does not fit is refused there.
+#[test]
+fn an_image_refuses_a_module_that_does_not_fit() {
+    if support::nginx::load_module().is_empty() {
+        // It is a part of this nginx.
+        return;
+    }
+    let module = support::nginx::module().display().to_string();
+    let nginx = support::nginx::binary().display().to_string();
+    for dir in ["kong", "kubernetes/ingress-controller", "kubernetes/gateway-fabric"] {
+        let dockerfile =
+            fs::read_to_string(shipped(dir).join("Dockerfile")).expect("it is shipped");
+        let (_, command) = dockerfile.split_once("\nRUN ").expect("a command");
+        let end = command.match_indices('\n').find(|(at, _)| !command[..*at].ends_with('\\'));
+        let command = &command[..end.expect("its end").0];
+        for (module, fits) in [(module.as_str(), true), ("/bin/sh", false)] {
+            let scratch = support::nginx::fresh_dir();
+            let command = command
+                .replace("/usr/local/openresty/nginx/sbin/nginx", "nginx")
+                .replace("/usr/local/lib/kong/px/ngx_http_px_module.so", module)
+                .replace("/usr/lib/nginx/modules/ngx_http_px_module.so", module)
+                .replace("/tmp/px-check", &scratch.join("check").display().to_string())
+                .replace("&& nginx ", &format!("&& {nginx} "));
+            let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.success(), fits, "{dir} {module}: {said}\n{command}");
+            assert!(said.contains(if fits { "test is successful" } else { "[emerg]" }), "{said}");
+            assert_eq!(scratch.join("check").exists(), !fits, "{dir}");
+            let _ = fs::remove_dir_all(scratch);
+        }
+    }
 }
