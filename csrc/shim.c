@@ -199,6 +199,7 @@ const px_field_t  px_fields[] = {
     px_field(ngx_http_request_t, main),
     px_field(ngx_http_request_t, post_subrequest),
     px_field(ngx_http_request_t, content_handler),
+    px_field(ngx_http_request_t, access_code),
     px_field(ngx_http_request_t, variables),
     px_field(ngx_http_request_t, cleanup),
     px_field(ngx_http_request_body_t, bufs),

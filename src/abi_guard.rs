@@ -105,7 +105,7 @@ fn misread_field() -> Option<String> {
     let ours = ours! {
         ngx_http_request_t . connection, ctx, loc_conf, upstream, pool, headers_in, headers_out,
             request_body, method, args, unparsed_uri, request_line,
-            err_status, main, post_subrequest, content_handler, variables, cleanup;
+            err_status, main, post_subrequest, content_handler, access_code, variables, cleanup;
         ngx_http_request_body_t . bufs;
         ngx_http_upstream_t . peer;
         ngx_http_upstream_t . length;

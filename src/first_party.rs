@@ -11,9 +11,10 @@ use std::{mem, ptr};
 
 use nginx_sys::{
     NGX_HTTP_VAR_NOCACHEABLE, ngx_add_timer, ngx_buf_t, ngx_chain_t, ngx_conf_t, ngx_del_timer,
-    ngx_event_t, ngx_http_add_variable, ngx_http_handler_pt, ngx_http_max_module,
-    ngx_http_request_t, ngx_http_run_posted_requests, ngx_http_variable_value_t, ngx_int_t,
-    ngx_list_init, ngx_table_elt_t, ngx_uint_t,
+    ngx_event_t, ngx_http_add_variable, ngx_http_finalize_request, ngx_http_handler_pt,
+    ngx_http_max_module, ngx_http_request_empty_handler, ngx_http_request_t,
+    ngx_http_run_posted_requests, ngx_http_variable_value_t, ngx_int_t, ngx_list_init,
+    ngx_table_elt_t, ngx_uint_t,
 };
 use px_core::enforce::Answer;
 use px_core::first_party::{self, Route};
@@ -217,7 +218,38 @@ unsafe fn replace_confs(
     Some(())
 }
 
-/// The content phase: nobody has refused the request.
+/// The end of the access phase. If nobody has refused the request its content begins here already:
+/// Lua's access code puts itself behind everybody else's, and a gateway's router there, which knows of
+/// no route to HUMAN, would answer 404.
+pub(crate) unsafe extern "C" fn at_the_end_of_access(r: *mut ngx_http_request_t) -> ngx_int_t {
+    let begins = ffi::guard(
+        "the end of the access phase",
+        || false,
+        || {
+            // SAFETY: nginx passes a live request.
+            let request = unsafe { &mut *r };
+            let ours: unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t = content_handler;
+            let is_ours = request.content_handler.is_some_and(|own| ptr::fn_addr_eq(own, ours));
+            // Under `satisfy any` somebody has refused it, and nobody has let it in.
+            if !is_ours || request.access_code != 0 {
+                return false;
+            }
+            // As nginx's content phase does.
+            request.write_event_handler = Some(ngx_http_request_empty_handler);
+            true
+        },
+    );
+    if !begins {
+        return DECLINED;
+    }
+    // SAFETY: live request that has not been answered.
+    let rc = unsafe { content_handler(r) };
+    // SAFETY: as above; not used again.
+    unsafe { ngx_http_finalize_request(r, rc) };
+    DONE
+}
+
+/// The content of a request that nobody has refused.
 unsafe extern "C" fn content_handler(r: *mut ngx_http_request_t) -> ngx_int_t {
     let handler = ffi::guard(
         "the content of a first-party request",

@@ -67,6 +67,8 @@ mod values;
 mod variables;
 mod worker;
 
+use std::slice;
+
 use nginx_sys::{
     NGX_HTTP_MODULE, ngx_array_push, ngx_conf_t, ngx_http_conf_ctx_t, ngx_http_core_main_conf_t,
     ngx_http_handler_pt, ngx_http_module_t, ngx_http_phases, ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
@@ -215,10 +217,18 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
             }
             filters::install();
             // SAFETY: as above.
+            let access_end = unsafe {
+                add_last_handler(
+                    cf,
+                    ngx_http_phases_NGX_HTTP_ACCESS_PHASE,
+                    Some(first_party::at_the_end_of_access),
+                )
+            };
+            // SAFETY: as above.
             let log = unsafe {
                 add_handler(cf, ngx_http_phases_NGX_HTTP_LOG_PHASE, Some(activities::log_handler))
             };
-            if log.is_some() { OK } else { ERROR }
+            if access_end.and(log).is_some() { OK } else { ERROR }
         },
     )
 }
@@ -244,6 +254,8 @@ unsafe extern "C" fn late_postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
     )
 }
 
+/// Adds a handler that nginx runs before those that are there: it goes through them from the end.
+///
 /// # Safety
 ///
 /// `cf` must be at the end of the `http` block.
@@ -252,6 +264,37 @@ unsafe fn add_handler(
     phase: ngx_http_phases,
     handler: ngx_http_handler_pt,
 ) -> Option<()> {
+    // SAFETY: as the caller's.
+    *unsafe { handlers_with_a_new_one(cf, phase) }?.last_mut()? = handler;
+    Some(())
+}
+
+/// Adds a handler that nginx runs after all others.
+///
+/// # Safety
+///
+/// As [`add_handler`].
+unsafe fn add_last_handler(
+    cf: *mut ngx_conf_t,
+    phase: ngx_http_phases,
+    handler: ngx_http_handler_pt,
+) -> Option<()> {
+    // SAFETY: as the caller's.
+    let handlers = unsafe { handlers_with_a_new_one(cf, phase) }?;
+    handlers.rotate_right(1);
+    *handlers.first_mut()? = handler;
+    Some(())
+}
+
+/// The handlers of a phase with one more at their end, which is to be set.
+///
+/// # Safety
+///
+/// As [`add_handler`]; nothing else may refer to the handlers.
+unsafe fn handlers_with_a_new_one<'c>(
+    cf: *mut ngx_conf_t,
+    phase: ngx_http_phases,
+) -> Option<&'c mut [ngx_http_handler_pt]> {
     // SAFETY: in the http context.
     let ctx = unsafe { (*cf).ctx }.cast::<ngx_http_conf_ctx_t>();
     // SAFETY: as above.
@@ -264,7 +307,9 @@ unsafe fn add_handler(
     let phase = cmcf.phases.get_mut(phase as usize)?;
     // SAFETY: nginx initialised the phase's array.
     let slot = unsafe { ngx_array_push(&raw mut phase.handlers) }.cast::<ngx_http_handler_pt>();
-    // SAFETY: null or room for one handler.
-    *unsafe { slot.as_mut() }? = handler;
-    Some(())
+    // SAFETY: null or room for one handler; `None` makes it a value.
+    *unsafe { slot.as_mut() }? = None;
+    let array = &phase.handlers;
+    // SAFETY: the array has so many handlers, all of them set.
+    Some(unsafe { slice::from_raw_parts_mut(array.elts.cast(), array.nelts) })
 }

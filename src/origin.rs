@@ -8,7 +8,8 @@ use nginx_sys::{
 use crate::ffi::{self, OK};
 
 /// Removes client-sent headers of these names: what the module tells the origin under them, nobody
-/// else may say. Names are in lower case.
+/// else may say. An underscore is as good as a hyphen: CGI and its descendants cannot tell them apart,
+/// and some hosts have `underscores_in_headers` on.
 ///
 /// # Safety
 ///
@@ -21,7 +22,7 @@ pub(crate) unsafe fn strip<'n>(r: *mut ngx_http_request_t, names: impl Iterator<
     let owned = |line: &ngx_table_elt_t| {
         // SAFETY: header strings live as long as the request.
         let key = unsafe { ffi::bytes(line.key) };
-        names.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()))
+        names.iter().any(|name| is_same_to_cgi(key, name.as_bytes()))
     };
     // SAFETY: live request.
     let list = unsafe { &(*r).headers_in.headers };
@@ -49,6 +50,11 @@ pub(crate) unsafe fn strip<'n>(r: *mut ngx_http_request_t, names: impl Iterator<
         // SAFETY: one fresh element.
         unsafe { element.write(*line) };
     }
+}
+
+fn is_same_to_cgi(one: &[u8], other: &[u8]) -> bool {
+    let letter = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(letter).eq(other.iter().map(letter))
 }
 
 /// Copies of all lines of a header list.

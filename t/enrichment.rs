@@ -75,6 +75,22 @@ fn what_a_client_says_of_itself_is_removed() {
     assert_eq!(received(&origin.texts()[1], "px-ctx"), ["block-result=0"]);
 }
 
+/// Servers behind nginx that name headers as CGI does take `X_PX_UUID` for `X-PX-UUID`, and nginx lets
+/// it through where `underscores_in_headers` is on, as gateways have it.
+#[test]
+fn an_underscore_is_no_disguise() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = Nginx::builder()
+        .http("underscores_in_headers on;")
+        .server(&format!("{} {ALL} location / {{ {} }}", protect(&sandbox), origin.proxy_pass()))
+        .start();
+    let lies = ["X_PX_Upstream_Score: 0", "x-px_uuid: mine", "PX_CTX: mine", "X_Plain: kept"];
+    get(nginx.addr(), "/a.css", &lies);
+    let text = &origin.texts()[0];
+    assert!(!text.contains("mine") && received(text, "x_px_upstream_score").is_empty(), "{text}");
+    assert_eq!(received(text, "x_plain"), ["kept"]);
+}
+
 #[test]
 fn without_the_switch_no_score_is_told() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());

@@ -370,6 +370,23 @@ fn the_operators_own_rules_and_headers_apply() {
     assert!(origin.requests().is_empty());
 }
 
+/// One of several access checks is enough: who passes none gets nothing, whoever passes one is served.
+#[test]
+fn satisfy_any_is_satisfied_by_others() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let (own, pass) = (protect(&sandbox), origin.proxy_pass());
+    for (rules, status) in [
+        ("deny all; auth_basic site; auth_basic_user_file users;", 401),
+        ("allow all; auth_basic site; auth_basic_user_file users;", 200),
+    ] {
+        let nginx = Nginx::builder()
+            .server(&format!("{own} satisfy any; {rules} location / {{ {pass} }}"))
+            .start_with(|dir| std::fs::write(dir.join("users"), "").unwrap());
+        assert_eq!(get(nginx.addr(), SENSOR, &[]).status, status, "{rules}");
+    }
+    assert_eq!(sandbox.received_at(Endpoint::Sensor).len(), 1);
+}
+
 #[test]
 fn the_sensor_may_be_kept_in_a_cache_of_the_operators() {
     let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());

@@ -12,7 +12,7 @@ fn fixture(name: &str) -> String {
 
 #[test]
 fn nginx_accepts_what_convert_writes() {
-    for name in ["setconf.js", "pxconfig.lua", "kong.json", "worker.js", "fastly.vcl"] {
+    for name in ["setconf.js", "pxconfig.lua", "kong.json", "kong.yml", "worker.js", "fastly.vcl"] {
         let mut directives = convert(&fixture(name), None).expect("a conversion");
         // Fixtures that read the token from their environment leave it to the operator.
         if !directives.contains("\npx_auth_token ") {

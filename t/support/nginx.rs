@@ -1,6 +1,6 @@
 //! A real nginx in a directory of its own.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,7 +29,11 @@ pub struct Builder {
     addr: Option<SocketAddr>,
     workers: u32,
     error_log_level: &'static str,
+    conf: Option<Conf>,
 }
+
+/// A whole configuration, for the directory and the address of the first server.
+type Conf = Box<dyn Fn(&Path, SocketAddr) -> String>;
 
 /// A running nginx; ended when dropped.
 pub struct Nginx {
@@ -51,6 +55,7 @@ impl Nginx {
             addr: None,
             workers: 1,
             error_log_level: "info",
+            conf: None,
         }
     }
 
@@ -259,7 +264,18 @@ impl Builder {
         self
     }
 
+    /// A configuration of another shape instead: it sees to `pid` and `error_log` in the directory, and
+    /// to `daemon off`.
+    pub fn conf(mut self, conf: impl Fn(&Path, SocketAddr) -> String + 'static) -> Self {
+        self.conf = Some(Box::new(conf));
+        self
+    }
+
     fn write(&self, dir: &Path, addr: SocketAddr) {
+        if let Some(conf) = &self.conf {
+            fs::write(dir.join("nginx.conf"), conf(dir, addr)).expect("it can be written");
+            return;
+        }
         let Self { before_module, main, http, server, listen, workers, error_log_level, .. } = self;
         let d = dir.display();
         let load_module = load_module();
@@ -283,18 +299,30 @@ impl Builder {
 
     /// What `nginx -t` says: whether it accepts the configuration, and its whole output.
     pub fn test(&self) -> (bool, String) {
-        self.test_with_env(&[])
+        self.test_with_env(|_| Vec::new())
     }
 
-    /// As [`test`](Self::test), in an environment that holds this besides.
-    pub fn test_with_env(&self, env: &[(&str, &OsStr)]) -> (bool, String) {
+    /// As [`test`](Self::test); `prepare` may put files into the directory first.
+    pub fn test_with(&self, prepare: impl FnOnce(&Path)) -> (bool, String) {
+        self.test_with_env(|dir| {
+            prepare(dir);
+            Vec::new()
+        })
+    }
+
+    /// As [`test_with`](Self::test_with); `prepare` gives the environment nginx is to have besides.
+    pub fn test_with_env(
+        &self,
+        prepare: impl FnOnce(&Path) -> Vec<(&'static str, OsString)>,
+    ) -> (bool, String) {
         let dir = fresh_dir();
+        let env = prepare(&dir);
         self.write(&dir, free_addr());
         let output = Command::new(binary())
             .args(["-t", "-q", "-p"])
             .arg(&dir)
             .args(["-c", "nginx.conf"])
-            .envs(env.iter().copied())
+            .envs(env)
             .output()
             .expect("nginx can be run");
         let mut text = String::from_utf8_lossy(&output.stderr).into_owned();

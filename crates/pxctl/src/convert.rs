@@ -5,6 +5,7 @@
 
 mod cursor;
 mod js;
+mod kong;
 mod lua;
 mod lua_pattern;
 mod mapping;
@@ -12,13 +13,15 @@ mod setconf;
 mod value;
 mod vcl;
 mod write;
+mod yaml;
 
 pub use cursor::Fault;
+pub use value::{Entry, Value};
 pub(crate) use write::quote;
+pub use yaml::documents as yaml_documents;
 
 use crate::documented::directives;
 use mapping::Rule;
-use value::{Entry, Value};
 use write::Written;
 
 /// Whose configuration it is.
@@ -58,6 +61,12 @@ impl Format {
             return Self::Setconf;
         }
         for line in text.lines().map(str::trim_start) {
+            if ["_format_version", "config:", "plugins:", "services:"]
+                .iter()
+                .any(|word| line.starts_with(word))
+            {
+                return Self::Kong;
+            }
             if line.starts_with("table ") || line.starts_with("sub px_") {
                 return Self::Fastly;
             }
@@ -86,37 +95,43 @@ impl Format {
 /// What is wrong with the text, and where.
 pub fn convert(text: &str, format: Option<Format>) -> Result<String, Fault> {
     let format = format.unwrap_or_else(|| Format::guess(text));
+    let mut output = Output { format, lines: Vec::new() };
     let entries = match format {
         Format::Setconf => setconf::read(text)?,
         Format::Lua => lua::read(text)?,
-        Format::Kong => kong(js::read(text)?),
+        Format::Kong => {
+            let found = kong::read(text)?;
+            for (place, value) in found.others {
+                output.comment("by hand", &Entry::new(place, value), kong::ANOTHER);
+            }
+            if let Some(place) = found.place {
+                output.lines.push(Line::Comment(format!("by hand: {place}: {}", kong::NOT_GLOBAL)));
+            }
+            found.options
+        }
         Format::Js => js::read(text)?,
         Format::Fastly => vcl::read(text)?,
     };
-    let mut output = Output { format, lines: Vec::new() };
     for entry in &entries {
         output.entry(entry);
     }
     Ok(output.finish())
 }
 
-/// The members of `config`, also of members called `config.name`; the others stay.
-fn kong(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut all = Vec::new();
-    for mut entry in entries {
-        match entry.value {
-            Value::Table(members) if matches!(entry.name.as_str(), "config" | "whitelist") => {
-                all.extend(kong(members));
-            }
-            value => {
-                if let Some(name) = entry.name.strip_prefix("config.") {
-                    entry.name = name.to_owned();
-                }
-                all.push(Entry::new(entry.name, value));
-            }
-        }
-    }
-    all
+/// What an option of the Kong or Lua plugin is called here, and what has to be known about it. The
+/// directive is empty where there is none.
+pub fn kong_option(name: &str) -> Option<(&'static str, &'static str)> {
+    let (directive, rule, note) =
+        Output { format: Format::Kong, lines: Vec::new() }.meaning(name)?;
+    let note = match rule {
+        _ if !note.is_empty() => note,
+        Rule::LuaPatterns => "patterns of Lua there, regular expressions here",
+        Rule::Host => "a host name there, a URL here",
+        Rule::Millis => "a bare number is milliseconds here, too",
+        Rule::Seconds => "a bare number is seconds there, milliseconds here",
+        _ => "",
+    };
+    Some((directive, note))
 }
 
 enum Line {
@@ -149,6 +164,10 @@ impl Output {
             && matches!(
                 entry.name.as_str(),
                 "name"
+                    | "plugin"
+                    | "apiVersion"
+                    | "kind"
+                    | "metadata"
                     | "protocols"
                     | "tags"
                     | "id"

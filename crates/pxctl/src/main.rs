@@ -36,7 +36,7 @@ needs a decision, and what nginx has no form for, is written as a comment. Nothi
   --from FORMAT    auto      guess from the text (the default)
                    setconf   px_module.setconf(\"px_name\", value)
                    lua       pxconfig.lua of the Lua plugin
-                   kong      JSON of the Kong plugin
+                   kong      YAML or JSON of the Kong plugin, or of all of Kong
                    js        JSON or JavaScript of the Cloudflare worker or of Node
                    fastly    VCL tables of the Fastly enforcer
 

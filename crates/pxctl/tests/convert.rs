@@ -7,10 +7,11 @@ use pxctl::convert::{Format, convert};
 const FORMATS: [Format; 5] =
     [Format::Setconf, Format::Lua, Format::Kong, Format::Js, Format::Fastly];
 
-const FIXTURES: [(&str, Format); 5] = [
+const FIXTURES: [(&str, Format); 6] = [
     ("setconf.js", Format::Setconf),
     ("pxconfig.lua", Format::Lua),
     ("kong.json", Format::Kong),
+    ("kong.yml", Format::Kong),
     ("worker.js", Format::Js),
     ("fastly.vcl", Format::Fastly),
 ];
@@ -63,6 +64,24 @@ fn loses_nothing() {
     }
 }
 
+/// The resource of the ingress controller, and a plugin that is not there for everything.
+#[test]
+fn finds_the_plugin_where_kong_has_it() {
+    let resource = "apiVersion: configuration.konghq.com/v1\nkind: KongPlugin\nmetadata:\n  name: px\n\
+                    plugin: perimeterx\nconfig:\n  px_appId: PX1\n  ip_headers:\n  - X-Real-IP\n";
+    let output = convert(resource, None).unwrap();
+    assert!(output.contains("px_app_id PX1;") && output.contains("px_ip_headers X-Real-IP;"));
+    assert!(!output.contains("# unknown"), "{output}");
+    let of_a_route = "_format_version: \"3.0\"\nservices:\n- name: shop\n  routes:\n  - paths: [/]\n    \
+                      plugins:\n    - name: perimeterx\n      config: {px_appId: PX2, ip_headers: [a, b]}\n";
+    let output = convert(of_a_route, None).unwrap();
+    assert!(output.contains("px_app_id PX2;") && output.contains("px_ip_headers a b;"), "{output}");
+    assert!(
+        output.contains("# by hand: services[shop].routes[0].plugins[perimeterx]: "),
+        "{output}"
+    );
+}
+
 #[test]
 fn a_value_written_twice_appears_once() {
     let calls =
@@ -91,6 +110,10 @@ fn says_where_an_input_is_wrong() {
         (Format::Js, "{ a: 1 } }", "1:10: '}' stands behind the object"),
         (Format::Js, "nothing", "1:1: there is no configuration object"),
         (Format::Kong, "{\"a\": [1", "1:7: a list does not end"),
+        (Format::Kong, "config:\n  a: 1\n  b", "3:3: a key with a colon is expected"),
+        (Format::Kong, "config:\n  a: [1,\nb: 2", "2:3: a text or a bracket does not end"),
+        (Format::Kong, "config: &anchor\n  a: 1", "1:1: this form of YAML is not understood"),
+        (Format::Kong, "_format_version: \"3.0\"", "1:1: there is no configuration object"),
         (Format::Lua, "_M.a = {", "1:8: a table does not end"),
         (Format::Fastly, "table t { \"a\" 1 }", "1:15: \":\" is expected"),
         (Format::Setconf, "px_module.setconf(1)", "1:19: setconf needs a name in quotes"),
@@ -156,6 +179,9 @@ fn survives_deep_and_long_inputs() {
             "function ",
             "a='b'+",
             "table t {",
+            "- ",
+            "a:\n  ",
+            "- a\n",
         ] {
             let _ = convert(&piece.repeat(100_000), Some(format));
             let _ = convert(&format!("a = {}", piece.repeat(100_000)), Some(format));

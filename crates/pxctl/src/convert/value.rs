@@ -2,7 +2,7 @@
 
 /// A value of any of the languages.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     Null,
     Bool(bool),
     /// As it was written.
@@ -18,9 +18,9 @@ pub(crate) enum Value {
 
 /// A key with its value.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    pub(crate) value: Value,
+pub struct Entry {
+    pub name: String,
+    pub value: Value,
 }
 
 impl Entry {
@@ -30,6 +30,24 @@ impl Entry {
 }
 
 impl Value {
+    /// The member of this name, where the value has members.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        let Self::Table(entries) = self else { return None };
+        entries.iter().find(|entry| entry.name == name).map(|entry| &entry.value)
+    }
+
+    /// The text, where the value is one.
+    pub fn as_text(&self) -> Option<&str> {
+        let Self::Text(text) = self else { return None };
+        Some(text)
+    }
+
+    /// The items, where the value is a list.
+    pub fn items(&self) -> &[Self] {
+        let Self::List(items) = self else { return &[] };
+        items
+    }
+
     /// The value in one line, for a comment.
     pub(crate) fn line(&self) -> String {
         match self {
