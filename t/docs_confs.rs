@@ -93,10 +93,12 @@ impl Machine {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             format!("{before}listen unix:{dir}/{number}.sock{rest}")
         });
-        let module = self.0.join("modules/ngx_http_px_module.so");
+        let module = self.0.join("modules/ngx_http_px_module.so").display().to_string();
         lines
             .collect::<String>()
-            .replace("/usr/lib/nginx/modules/ngx_http_px_module.so", &module.display().to_string())
+            .replace("/usr/lib/nginx/modules/ngx_http_px_module.so", &module)
+            .replace("target/release/libngx_http_px_module.so", &module)
+            .replace("/tmp/", &format!("{dir}/var/"))
             .replace("/etc/nginx/", &format!("{dir}/etc/nginx/"))
             .replace("/var/", &format!("{dir}/var/"))
     }
