@@ -15,7 +15,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ use support::{SOON, wait_until};
 const NGINX: &str = "127.0.0.1:8080";
 const SHOP: &str = "127.0.0.1:8081";
 const SANDBOX: &str = "127.0.0.1:8600";
+/// Where some features have an origin that logs what it is told.
+const SECOND_SHOP: &str = "127.0.0.1:8082";
 const PLACE: &str = "/tmp/px-quick-start";
 const CONF: &str = "nginx/quick-start/nginx.conf";
 
@@ -81,6 +84,7 @@ impl Session {
             (NGINX.to_owned(), free()),
             (SHOP.to_owned(), free()),
             (SANDBOX.to_owned(), free()),
+            (SECOND_SHOP.to_owned(), free()),
             (PLACE.to_owned(), place.display().to_string()),
             (CONF.to_owned(), conf.display().to_string()),
         ];
@@ -214,7 +218,7 @@ impl Session {
             None if is_look(text) => ("", Some(text.trim_end())),
             _ => (text, None),
         };
-        let mut printed = if before.is_empty() { String::new() } else { self.type_in(before) };
+        let printed = if before.is_empty() { String::new() } else { self.type_in(before) };
         if before.contains("-s reload") {
             wait_until("new workers alone", || {
                 let now = self.workers();
@@ -224,11 +228,14 @@ impl Session {
         let Some(look) = look else { return printed };
         let until = Instant::now() + SOON;
         loop {
-            let seen = format!("{printed}{}", self.type_in(look));
-            let is_as_shown = expected.is_none_or(|expected| is_as_shown(&seen, expected));
-            if is_as_shown || Instant::now() > until || writes() && !seen.is_empty() {
-                printed = seen;
-                return printed;
+            let looked = self.type_in(look);
+            let seen = format!("{printed}{looked}");
+            let is_as_shown = match expected {
+                Some(expected) if !writes() => is_as_shown(&seen, expected),
+                _ => !looked.is_empty(),
+            };
+            if is_as_shown || Instant::now() > until {
+                return seen;
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -260,7 +267,7 @@ impl Drop for Session {
 
 /// Whether a line only looks at logs, so that it can be typed again.
 fn is_look(line: &str) -> bool {
-    line.starts_with("tail ") || line.starts_with("grep ") || line.contains("/_sandbox/")
+    line.starts_with("tail ") || line.starts_with("grep ") || line.contains(" | grep ")
 }
 
 fn writes() -> bool {
@@ -338,12 +345,6 @@ fn play(session: &mut Session, blocks: &[Block]) -> BTreeMap<usize, String> {
                 at += 1;
             }
             "text background" => compare_background(session, block, &mut wrong),
-            "nginx http" | "nginx server" => {
-                let name = block.info.replace("nginx ", "");
-                let file = session.place().join(format!("{name}.conf"));
-                fs::create_dir_all(session.place()).expect("a directory can be made");
-                fs::write(file, session.here(&block.text)).expect("a file can be written");
-            }
             other => panic!("{}: {other:?} is not played", block.place()),
         }
     }
@@ -405,4 +406,51 @@ fn the_quick_start_goes_as_told() {
     let wrong = play(&mut session, &played);
     settle(document, &wrong);
     wait_until("nginx to be gone", || session.master().is_none());
+}
+
+/// One section of `docs/features.md`: nginx and the sandbox of the quick start, with its lines.
+fn play_feature(prelude: &str, section: &[Block]) -> BTreeMap<usize, String> {
+    let mut session = Session::start();
+    fs::create_dir_all(session.place()).expect("a directory can be made");
+    session.run_in_background("cargo run -q -p px-sandbox -- serve");
+    wait_until("the sandbox", || session.background().contains("Overview"));
+    assert_eq!(session.type_in(prelude), "");
+    let (confs, typed): (Vec<Block>, Vec<Block>) =
+        section.iter().cloned().partition(|block| block.language() == "nginx");
+    for conf in confs {
+        let name = conf.info.replace("nginx ", "");
+        assert!(["http", "server"].contains(&name.as_str()), "{}: {name}", conf.place());
+        let file = session.place().join(format!("{name}.conf"));
+        fs::write(file, session.here(&conf.text)).expect("a file can be written");
+    }
+    assert_eq!(session.type_in(&format!("nginx -p \"$PWD\" -c {CONF}")), "", "{section:?}");
+    wait_until("a worker", || session.workers().len() == 1);
+    play(&mut session, &typed)
+}
+
+#[test]
+fn every_feature_shows_what_is_told() {
+    let document = "docs/features.md";
+    let mut sections: Vec<Vec<Block>> = Vec::new();
+    for block in blocks(document) {
+        match sections.last_mut() {
+            Some(section) if section[0].heading == block.heading => section.push(block),
+            _ => sections.push(vec![block]),
+        }
+    }
+    let prelude = sections.remove(0);
+    assert_eq!((prelude.len(), prelude[0].heading.as_str()), (1, "To follow along"));
+    assert!(sections.len() > 20, "{} sections", sections.len());
+    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(section) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = play_feature(&prelude[0].text, section);
+                    wrong.lock().expect("nobody panics with it").extend(found);
+                }
+            });
+        }
+    });
+    settle(document, &wrong.into_inner().expect("nobody panics with it"));
 }
