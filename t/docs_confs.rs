@@ -2,8 +2,8 @@
 //! accepts, with nothing added but what stands around it.
 //!
 //! A fence says where its lines belong: `nginx main` is a whole nginx.conf; the lines of `nginx http`,
-//! `nginx server` and `nginx location` stand in `/etc/nginx/px.conf`, which is included there. One that
-//! says `refused` or `warned` besides is followed by the lines that `nginx -t` prints about it.
+//! `nginx server` and `nginx location` stand in `/etc/nginx/px.conf`, which is included there, beside
+//! those for `http` that the same section has shown before. One that says `refused` or `warned` besides is followed by the lines that `nginx -t` prints about it.
 
 mod support;
 
@@ -98,9 +98,10 @@ impl Machine {
             .collect::<String>()
             .replace("/usr/lib/nginx/modules/ngx_http_px_module.so", &module)
             .replace("target/release/libngx_http_px_module.so", &module)
-            .replace("/tmp/", &format!("{dir}/var/"))
             .replace("/etc/nginx/", &format!("{dir}/etc/nginx/"))
-            .replace("/var/", &format!("{dir}/var/"))
+            .replace("/tmp/px-quick-start/", "/var/spool/")
+            .replace(" /var/", &format!(" {dir}/var/"))
+            .replace("path=/var/", &format!("path={dir}/var/"))
     }
 
     /// What `nginx -t` says about a whole nginx.conf: whether it accepts it, and its lines.
@@ -137,8 +138,8 @@ impl Machine {
         (output.status.success(), lines)
     }
 
-    /// What `nginx -t` says about lines that belong into `context`.
-    fn test_in(&self, context: &str, text: &str) -> (bool, Vec<String>) {
+    /// What `nginx -t` says about lines that belong into `context`, where `http` has these lines.
+    fn test_in(&self, context: &str, text: &str, http: &str) -> (bool, Vec<String>) {
         self.provide(text);
         let shown = self.mapped(text);
         if context == "main" {
@@ -166,7 +167,8 @@ impl Machine {
             _ => panic!("{context:?} is no context"),
         };
         self.test(&format!(
-            "load_module modules/ngx_http_px_module.so;\nevents {{}}\nhttp {{\n{application}\n{inside}\n}}\n"
+            "load_module modules/ngx_http_px_module.so;\nevents {{}}\nhttp {{\n{application}\n{}\n{inside}\n}}\n",
+            self.mapped(http)
         ))
     }
 }
@@ -222,8 +224,15 @@ fn statements(text: &str) -> Vec<String> {
     names
 }
 
+/// A block, with the one that follows and the lines for `http` that its section has shown before.
+struct Shown {
+    block: Block,
+    next: Option<Block>,
+    http: String,
+}
+
 /// Whether a block is what it says; otherwise why not.
-fn examine(block: &Block, next: Option<&Block>) -> Result<(), String> {
+fn examine(Shown { block, next, http }: &Shown) -> Result<(), String> {
     let words: Vec<&str> = block.info.split(' ').collect();
     let (context, expected) = match words.as_slice() {
         ["nginx", context @ ("main" | "http" | "server" | "location")] => (context, None),
@@ -234,12 +243,12 @@ fn examine(block: &Block, next: Option<&Block>) -> Result<(), String> {
         ] => (context, Some(*outcome)),
         _ => return Err("the fence says no context: nginx main, http, server or location".into()),
     };
-    let (accepted, lines) = Machine::new().test_in(context, &block.text);
+    let (accepted, lines) = Machine::new().test_in(context, &block.text, http);
     let Some(outcome) = expected else {
         let fine = accepted && lines.is_empty();
         return if fine { Ok(()) } else { Err(lines.join("\n")) };
     };
-    let quoted = next.filter(|next| next.info == "text" && next.heading == block.heading);
+    let quoted = next.as_ref().filter(|next| next.info == "text" && next.heading == block.heading);
     let Some(quoted) = quoted else {
         return Err("no ```text block with what nginx says follows".into());
     };
@@ -270,13 +279,22 @@ fn examine_all<T: Sync>(items: &[T], examine: impl Fn(&T) -> Result<(), String> 
 
 #[test]
 fn every_configuration_in_the_documents_works() {
-    let mut shown: Vec<(Block, Option<Block>)> = Vec::new();
+    let mut shown: Vec<Shown> = Vec::new();
     let mut counts = BTreeMap::new();
     for document in documents() {
         let blocks = blocks(&document);
         let before = shown.len();
         for (at, block) in blocks.iter().enumerate().filter(|(_, b)| b.language() == "nginx") {
-            shown.push((block.clone(), blocks.get(at + 1).cloned()));
+            let is_beside = |other: &&Block| {
+                (&other.heading, other.info.as_str()) == (&block.heading, "nginx http")
+                    && block.info != "nginx http"
+            };
+            let http = blocks[..at].iter().filter(is_beside).map(|other| other.text.as_str());
+            shown.push(Shown {
+                block: block.clone(),
+                next: blocks.get(at + 1).cloned(),
+                http: http.collect(),
+            });
         }
         // Counted a second way, so that none is overlooked.
         let fences = read(&document)
@@ -288,8 +306,8 @@ fn every_configuration_in_the_documents_works() {
         counts.insert(document, fences);
     }
     assert!(counts["README.md"] >= 1 && counts["docs/directives.md"] > 60, "{counts:?}");
-    let wrong = examine_all(&shown, |(block, next)| {
-        examine(block, next.as_ref()).map_err(|why| format!("{}: {why}", block.place()))
+    let wrong = examine_all(&shown, |shown| {
+        examine(shown).map_err(|why| format!("{}: {why}", shown.block.place()))
     });
     assert!(wrong.is_empty(), "{wrong}");
 }
@@ -341,7 +359,7 @@ fn every_sample_works() {
     }
     assert!(samples.len() >= 3, "{samples:?}");
     let wrong = examine_all(&samples, |name| {
-        let (accepted, lines) = Machine::new().test_in("http", &read(&format!("nginx/{name}")));
+        let (accepted, lines) = Machine::new().test_in("http", &read(&format!("nginx/{name}")), "");
         let fine = accepted && lines.is_empty();
         if fine { Ok(()) } else { Err(format!("nginx/{name}: {}", lines.join("\n"))) }
     });

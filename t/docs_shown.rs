@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use regex::Regex;
-use support::markdown::{Block, blocks, read, repository};
+use support::markdown::{Block, blocks, documents, parse, read, repository};
 use support::{SOON, wait_until};
 
 /// Addresses and directory of the quick start; a session has its own in their place.
@@ -453,4 +453,153 @@ fn every_feature_shows_what_is_told() {
         }
     });
     settle(document, &wrong.into_inner().expect("nobody panics with it"));
+}
+
+/// A line of code in a document: from a code span, an indented line or an `sh` block.
+struct Code {
+    place: String,
+    text: String,
+}
+
+fn codes() -> Vec<Code> {
+    let mut codes = Vec::new();
+    for document in documents() {
+        let parsed = parse(&document);
+        let mut push = |number: usize, text: &str| {
+            codes.push(Code { place: format!("{document}:{number}"), text: text.to_owned() });
+        };
+        for (number, line) in &parsed.prose {
+            if line.starts_with("    ") {
+                push(*number, line);
+            }
+            line.split('`').skip(1).step_by(2).for_each(|span| push(*number, span));
+        }
+        for block in parsed.blocks.iter().filter(|block| block.language() == "sh") {
+            block.text.lines().for_each(|line| push(block.line, line));
+        }
+    }
+    codes
+}
+
+/// What is wrong with a command line that names something of this repository.
+fn examine_command(words: &[&str]) -> Result<(), String> {
+    let manifest = read("Cargo.toml");
+    match words {
+        ["make", goals @ ..] => {
+            let makefile = read("Makefile");
+            for goal in goals.iter().take_while(|goal| !goal.contains('"')) {
+                let name = goal.split('=').next().unwrap_or_default();
+                let is_known = match goal.contains('=') {
+                    true => makefile.contains(name),
+                    false => makefile.lines().any(|line| line.starts_with(&format!("{name}:"))),
+                };
+                if !is_known {
+                    return Err(format!("make knows no {goal}"));
+                }
+            }
+            Ok(())
+        }
+        ["cargo", words @ ..] => {
+            let after = |flag: &str| {
+                let at = words.iter().position(|word| *word == flag)?;
+                words.get(at + 1).copied()
+            };
+            let package = after("-p");
+            if let Some(package) = package
+                && package != "ngx-http-px-module"
+                && !repository().join("crates").join(package).is_dir()
+            {
+                return Err(format!("there is no package {package}"));
+            }
+            if let Some(test) = after("--test")
+                && !manifest.contains(&format!("path = \"t/{test}.rs\""))
+                && !repository().join(format!("crates/px-core/tests/{test}.rs")).exists()
+            {
+                return Err(format!("there is no test {test}"));
+            }
+            let at = words.iter().position(|word| *word == "--");
+            match (words.first(), package, at) {
+                (Some(&"run"), Some(program), Some(at)) => {
+                    examine_command(&[&[program], &words[at + 1..]].concat())
+                }
+                _ => Ok(()),
+            }
+        }
+        [program @ ("pxctl" | "px-sandbox"), command, rest @ ..] if !command.starts_with('-') => {
+            let output = Command::new(tools().join(program)).args([command, "--help"]).output();
+            let output = output.expect("the tool can be run");
+            let help = String::from_utf8_lossy(&output.stdout);
+            if !output.status.success() {
+                return Err(format!("{program} has no command {command}"));
+            }
+            let unknown = rest.iter().find(|word| {
+                word.starts_with("--") && **word != "--help" && !help.contains(**word)
+            });
+            unknown.map_or(Ok(()), |option| Err(format!("{program} {command} has no {option}")))
+        }
+        [program, ..] if is_path(program) => {
+            if repository().join(program).exists() {
+                Ok(())
+            } else {
+                Err(format!("there is no {program}"))
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a word is a path in this repository.
+fn is_path(word: &str) -> bool {
+    const DIRS: [&str; 9] =
+        ["src/", "csrc/", "crates/", "t/", "docs/", "nginx/", "fuzz/", "bench/", ".ci/"];
+    DIRS.iter().any(|dir| word.starts_with(dir)) && !word.contains(['*', '…', '<', '$', ' ', '{'])
+}
+
+#[test]
+fn every_command_and_path_exists() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for code in codes() {
+        // The protocol pages speak of other enforcers' files.
+        if code.place.starts_with("docs/protocol/") {
+            continue;
+        }
+        for command in code.text.split(['&', ';', '|', '(']) {
+            let command = command.split(" #").next().unwrap_or_default();
+            let words: Vec<&str> =
+                command.split_whitespace().map(|word| word.trim_end_matches([')', '"'])).collect();
+            seen += usize::from(["make", "cargo", "pxctl"].contains(words.first().unwrap_or(&"")));
+            if let Err(why) = examine_command(&words) {
+                wrong.push(format!("{}: {why}", code.place));
+            }
+        }
+    }
+    assert!(seen > 20, "{seen} commands");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Where a document names tests behind the file they are in, they are there.
+#[test]
+fn every_test_that_is_named_exists() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for document in documents() {
+        for (number, line) in parse(&document).prose {
+            let mut file = None;
+            for span in line.split('`').skip(1).step_by(2) {
+                if span.ends_with(".rs") && repository().join(span).is_file() {
+                    file = Some(read(span));
+                } else if let Some(file) = &file
+                    && span.len() > 12
+                    && span.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    && !span.starts_with("px_")
+                {
+                    seen += 1;
+                    if !file.contains(&format!("fn {span}(")) {
+                        wrong.push(format!("{document}:{number}: {span}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 15, "{seen} tests");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
