@@ -37,8 +37,8 @@ const CONF: &str = "nginx/quick-start/nginx.conf";
 fn tools() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let module = support::nginx::module();
-        let dir = module.parent().and_then(Path::parent).expect("a target directory").to_owned();
+        let program = std::env::current_exe().expect("this program has a path");
+        let dir = program.parent().and_then(Path::parent).expect("a target directory").to_owned();
         // What cargo tells this program about itself would have build scripts run anew.
         let is_of_cargo = |name: &str| {
             ["LD_LIBRARY_PATH", "OUT_DIR"].contains(&name)
@@ -88,9 +88,13 @@ impl Session {
             (PLACE.to_owned(), place.display().to_string()),
             (CONF.to_owned(), conf.display().to_string()),
         ];
-        let module = support::nginx::module();
         let sandbox: SocketAddr = places[2].1.parse().expect("an address");
         let tools = tools().display();
+        // Who is not root cannot write to the log that was compiled in; older versions do without.
+        let help = Command::new(support::nginx::binary()).arg("-h").output();
+        let help = help.expect("nginx can be run").stderr;
+        let log =
+            if String::from_utf8_lossy(&help).contains("-e filename") { "-e stderr" } else { "" };
         // What takes minutes has been done already, with the same result.
         let programs = [
             (
@@ -113,7 +117,7 @@ impl Session {
                     sandbox.port()
                 ),
             ),
-            ("nginx", format!("exec {} -e stderr \"$@\"\n", support::nginx::binary().display())),
+            ("nginx", format!("exec {} {log} \"$@\"\n", support::nginx::binary().display())),
         ];
         for (name, script) in programs {
             let file = bin.join(name);
@@ -135,8 +139,9 @@ impl Session {
         input.write_all(b"exec 2>&1\n").expect("bash reads");
         let session = Self { dir, places, shell, input, output, background: Vec::new(), shown: 0 };
         let text = session.here(&read(CONF));
-        let text =
-            text.replace("target/release/libngx_http_px_module.so", &module.display().to_string());
+        let line = "load_module target/release/libngx_http_px_module.so;";
+        assert!(text.contains(line), "{CONF} has no {line}");
+        let text = text.replace(line, &support::nginx::load_module());
         fs::write(conf, text).expect("a file can be written");
         session
     }
