@@ -106,12 +106,13 @@ impl Machine {
     /// What `nginx -t` says about a whole nginx.conf: whether it accepts it, and its lines.
     fn test(&self, conf: &str) -> (bool, Vec<String>) {
         let dir = self.0.display();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        let own: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|name| format!(" {name}_temp_path {dir}/var/{name};"))
+            .chain([format!(" access_log {dir}/var/log/nginx/access.log;")])
             .collect();
         // On the same line, so that line numbers are those of the document.
-        let conf = conf.replacen("http {", &format!("http {{{temporary}"), 1);
+        let conf = conf.replacen("http {", &format!("http {{{own}"), 1);
         let file = self.0.join("etc/nginx/nginx.conf");
         fs::write(&file, &conf).expect("a file can be written");
         let set = statements(&conf);
