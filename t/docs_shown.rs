@@ -490,6 +490,10 @@ fn codes() -> Vec<Code> {
 fn examine_command(words: &[&str]) -> Result<(), String> {
     let manifest = read("Cargo.toml");
     match words {
+        // Set for the command behind it.
+        [first, rest @ ..] if first.split_once('=').is_some_and(|(name, _)| is_variable(name)) => {
+            examine_command(rest)
+        }
         ["make", goals @ ..] => {
             let makefile = read("Makefile");
             for goal in goals.iter().take_while(|goal| !goal.contains('"')) {
@@ -516,9 +520,10 @@ fn examine_command(words: &[&str]) -> Result<(), String> {
             {
                 return Err(format!("there is no package {package}"));
             }
+            let of_package = package.unwrap_or_default();
             if let Some(test) = after("--test")
                 && !manifest.contains(&format!("path = \"t/{test}.rs\""))
-                && !repository().join(format!("crates/px-core/tests/{test}.rs")).exists()
+                && !repository().join(format!("crates/{of_package}/tests/{test}.rs")).exists()
             {
                 return Err(format!("there is no test {test}"));
             }
@@ -551,6 +556,10 @@ fn examine_command(words: &[&str]) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 /// Whether a word is a path in this repository.
