@@ -495,7 +495,7 @@ fn examine_command(words: &[&str]) -> Result<(), String> {
             examine_command(rest)
         }
         ["make", goals @ ..] => {
-            let makefile = read("Makefile");
+            let makefile = makefile();
             for goal in goals.iter().take_while(|goal| !goal.contains('"')) {
                 let name = goal.split('=').next().unwrap_or_default();
                 let is_known = match goal.contains('=') {
@@ -558,14 +558,32 @@ fn examine_command(words: &[&str]) -> Result<(), String> {
     }
 }
 
+/// The Makefile, with what it includes.
+fn makefile() -> String {
+    let makefile = read("Makefile");
+    let included = makefile.lines().filter_map(|line| line.strip_prefix("include ")).map(read);
+    let included: String = included.collect();
+    makefile + &included
+}
+
 fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 /// Whether a word is a path in this repository.
 fn is_path(word: &str) -> bool {
-    const DIRS: [&str; 9] =
-        ["src/", "csrc/", "crates/", "t/", "docs/", "nginx/", "fuzz/", "bench/", ".ci/"];
+    const DIRS: [&str; 10] = [
+        "src/",
+        "csrc/",
+        "crates/",
+        "t/",
+        "docs/",
+        "nginx/",
+        "fuzz/",
+        "bench/",
+        "packaging/",
+        ".ci/",
+    ];
     DIRS.iter().any(|dir| word.starts_with(dir)) && !word.contains(['*', '…', '<', '$', ' ', '{'])
 }
 
