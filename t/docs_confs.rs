@@ -392,3 +392,52 @@ fn every_sample_works() {
     });
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// What operations.md quotes about modules for another version and with other build options: both are made
+/// from this one by changing what nginx compares.
+#[test]
+fn nginx_refuses_another_versions_module_in_the_words_that_are_quoted() {
+    let module = support::nginx::module();
+    if module.as_os_str().is_empty() {
+        // A part of this nginx.
+        return;
+    }
+    let module = fs::read(module).expect("the module can be read");
+    let output = Command::new(support::nginx::binary()).arg("-v").output();
+    let said = String::from_utf8(output.expect("nginx can be run").stderr).expect("UTF-8");
+    let version = said.split('/').nth(1).expect("a version");
+    let version: String = version.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+    let number =
+        version.split('.').fold(0, |sum, part| sum * 1000 + part.parse::<u64>().expect("a number"));
+    let replaced = |from: &[u8], to: &[u8]| {
+        let mut changed = module.clone();
+        let at = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from);
+        let mut from_here = 0;
+        while let Some(found) = at(&changed[from_here..]) {
+            changed[from_here + found..][..to.len()].copy_from_slice(to);
+            from_here += found + to.len();
+        }
+        assert!(from_here > 0, "the module does not hold {from:?}");
+        changed
+    };
+    let quoted = blocks("docs/operations.md").into_iter().find(|block| {
+        block.heading == "Upgrade" && block.text.contains("is not binary compatible")
+    });
+    let quoted = quoted.expect("what nginx says").text;
+    let quoted: Vec<&str> = quoted.lines().collect();
+    let other: u64 = if number == 1_026_003 { 1_022_001 } else { 1_026_003 };
+    let numbers = format!("{other} instead of {number}");
+    for (module, expected) in [
+        (replaced(&number.to_le_bytes(), &other.to_le_bytes()), quoted[0]),
+        (replaced(b"8,4,8,", b"8,4,4,"), quoted[1]),
+    ] {
+        let machine = Machine::new();
+        let file = machine.0.join("ngx_http_px_module.so");
+        fs::write(&file, module).expect("a file can be written");
+        let conf = format!("load_module {};\nevents {{}}\nhttp {{}}\n", file.display());
+        let (accepted, lines) = machine.test(&conf);
+        let lines = lines.join("\n").replace("\"/ngx_http", "\"/usr/lib/nginx/modules/ngx_http");
+        let expected = expected.replace("1026003 instead of 1022001", &numbers);
+        assert_eq!((accepted, lines.as_str()), (false, expected.as_str()));
+    }
+}
