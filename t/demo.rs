@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 
     let as_told = steps.iter().all(|step| step.as_told);
     if as_told && complaints.is_empty() && activities.len() == reported {
-        println!("\n  Everything went as told. Next: README.md, docs/directives.md, `make test`.");
+        println!("\n  Everything went as told. Next: docs/quick-start.md.");
         ExitCode::SUCCESS
     } else {
         println!("\n  Not everything went as told (see the lines marked with \"!\").");

@@ -4,23 +4,13 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use px_sandbox::{Endpoint, Sandbox, cookie};
 use serde_json::Value;
+use support::markdown::{Document, documents, parse, read, repository};
 use support::{Nginx, Origin, SOON, get, protect};
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(repository().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"))
-}
 
 /// A row of the table in `src/directives.rs`.
 #[derive(Debug)]
@@ -197,61 +187,95 @@ fn every_directive_is_documented_as_it_is() {
     assert!(source.contains("type_: DIRECTIVES[i].contexts | DIRECTIVES[i].args"));
 }
 
+/// The path from the repository's root, without `.` and `..`; outside of it there is nothing to link to.
+fn normalised(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if normal.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(normal)
+}
+
+/// Where the links of a document lead, images and reference definitions included, with their lines.
+fn links(document: &Document) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut in_code = false;
+    for (number, line) in &document.prose {
+        in_code &= !line.trim().is_empty();
+        // What stands in code, which may go on in the next line, is no link.
+        let mut plain = String::new();
+        for (at, part) in line.split('`').enumerate() {
+            in_code ^= at > 0;
+            plain.push_str(if in_code { "" } else { part });
+        }
+        let targets = plain.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
+        found.extend(targets.map(|target| (*number, target.to_owned())));
+        for attribute in ["src=\"", "srcset=\"", "href=\""] {
+            let targets = plain.split(attribute).skip(1).filter_map(|rest| rest.split('"').next());
+            found.extend(targets.map(|target| (*number, target.to_owned())));
+        }
+        let definition = plain.strip_prefix('[').and_then(|rest| rest.split_once("]: "));
+        found.extend(definition.map(|(_, target)| (*number, target.trim().to_owned())));
+    }
+    found
+}
+
 #[test]
 fn links_of_the_documents_lead_somewhere() {
-    let mut headings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let documents = [
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "nginx/README.md",
-        "nginx/kong/README.md",
-        "nginx/kong/options.md",
-        "nginx/kubernetes/README.md",
-        "nginx/kubernetes/ingress-controller/README.md",
-        "nginx/kubernetes/gateway-fabric/README.md",
-        "nginx/monitoring/README.md",
-        "nginx/openresty/README.md",
-        "docs/architecture.md",
-        "docs/decisions.md",
-        "docs/directives.md",
-        "docs/migrating.md",
-        "docs/monitoring.md",
-        "docs/node.md",
-        "docs/troubleshooting.md",
-        "docs/variables.md",
-        "nginx/examples/README.md",
-        "nginx/kong/node/README.md",
-    ];
-    for document in documents {
-        let text = read(document);
-        let anchors = text.lines().filter(|line| line.starts_with('#')).map(|line| {
-            let heading = line.trim_start_matches('#').trim().to_lowercase();
-            let plain = |c: &char| c.is_alphanumeric() || " _-".contains(*c);
-            heading.chars().filter(plain).collect::<String>().replace(' ', "-")
-        });
-        headings.insert(document.to_owned(), anchors.collect());
-    }
-    for document in documents {
-        let text = read(document);
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    let parsed: BTreeMap<String, _> =
+        documents().into_iter().map(|document| (document.clone(), parse(&document))).collect();
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (document, content) in &parsed {
+        for (number, link) in links(content) {
+            seen += 1;
             if link.starts_with("https://") {
                 continue;
             }
-            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
             let base = Path::new(document).parent().expect("a file is in a directory");
-            let target = if path.is_empty() { PathBuf::from(document) } else { base.join(path) };
-            let found = repository().join(&target).canonicalize();
-            let found = found.unwrap_or_else(|why| panic!("{document}: {link}: {why}"));
-            if !anchor.is_empty() {
-                let root = repository().canonicalize().expect("it is there");
-                let name = found.strip_prefix(root).expect("a file of the repository");
-                let known = &headings[name.to_str().expect("UTF-8")];
-                assert!(known.contains(anchor), "{document}: {link}");
+            let target = match path {
+                "" => Some(PathBuf::from(document)),
+                path => normalised(&base.join(path)),
+            };
+            let leads = target.is_some_and(|target| {
+                let known = target.to_str().and_then(|target| parsed.get(target));
+                let has_anchor = known.is_some_and(|known| known.anchors.contains(anchor));
+                repository().join(&target).exists() && (anchor.is_empty() || has_anchor)
+            });
+            if !leads {
+                wrong.push(format!("{document}:{number}: {link}"));
             }
         }
     }
+    assert!(seen > 150, "{seen} links");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whoever begins at README.md or docs/README.md finds every document.
+#[test]
+fn every_document_is_linked() {
+    let mut linked = BTreeSet::new();
+    let mut open = vec![PathBuf::from("README.md"), PathBuf::from("docs/README.md")];
+    while let Some(document) = open.pop() {
+        if !linked.insert(document.clone()) || document.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        let base = document.parent().expect("a file is in a directory").to_owned();
+        for (_, link) in links(&parse(document.to_str().expect("UTF-8"))) {
+            let path = link.split('#').next().unwrap_or_default();
+            let target = normalised(&base.join(path));
+            let is_file = |target: &PathBuf| repository().join(target).is_file();
+            open.extend(target.filter(is_file).filter(|_| !path.is_empty()));
+        }
+    }
+    let lost: Vec<String> =
+        documents().into_iter().filter(|document| !linked.contains(Path::new(document))).collect();
+    assert!(lost.is_empty(), "nothing leads to {lost:?}");
 }
 
 /// What the module reports about its configuration to HUMAN, with `directives` in the server.
@@ -511,141 +535,6 @@ fn every_variable_is_documented_with_its_older_spelling() {
     }
     let in_code: BTreeSet<String> = in_code.into_iter().map(|(name, _)| name).collect();
     assert_eq!(documented, in_code);
-}
-
-/// A directory for one configuration.
-struct Prefix(PathBuf);
-
-impl Prefix {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("px-docs-{}-{number}", std::process::id()));
-        for sub in ["", "shop", "api"] {
-            fs::create_dir_all(dir.join(sub)).expect("a directory can be made");
-            for name in ["auth_token", "cookie_secret"] {
-                let path = dir.join(sub).join(name);
-                fs::write(&path, "made-up\n").expect("a file can be written");
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
-            }
-        }
-        Self(dir)
-    }
-
-    /// `nginx -t` on a whole configuration: secrets are read from here, sockets and temporary files
-    /// made here, and the module is the one just built.
-    #[track_caller]
-    fn assert_accepted(&self, what: &str, conf: &str) {
-        let dir = self.0.display();
-        let mut sockets = 0;
-        let conf: String = conf
-            .replace("load_module modules/ngx_http_px_module.so;", &support::nginx::load_module())
-            .replace("/etc/nginx/px", &dir.to_string())
-            .replace("/var/spool", &dir.to_string())
-            .split("listen ")
-            .enumerate()
-            .map(|(at, part)| {
-                if at == 0 {
-                    return part.to_owned();
-                }
-                sockets += 1;
-                let rest = part.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
-                format!("listen unix:{dir}/{sockets}.sock{rest}")
-            })
-            .collect();
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
-            .collect();
-        let conf = conf.replacen("http {", &format!("http {{\n{temporary}"), 1);
-        fs::write(self.0.join("nginx.conf"), format!("pid {dir}/pid;\nerror_log stderr;\n{conf}"))
-            .expect("a file can be written");
-        let output = Command::new(support::nginx::binary())
-            .args(["-t", "-p"])
-            .arg(&self.0)
-            .args(["-c", "nginx.conf"])
-            .output()
-            .expect("nginx can be run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{what}: {said}\n{conf}");
-        assert!(!said.contains("[warn]"), "{what}: {said}");
-    }
-
-    /// The same for what stands in `http`, completed by what it lacks to be switched on.
-    #[track_caller]
-    fn assert_accepted_in_http(&self, what: &str, text: &str) {
-        let load = "load_module modules/ngx_http_px_module.so;\nevents {}\nhttp {\n";
-        let missing: String = [
-            ("px_enabled", "px_enabled on;"),
-            ("px_app_id", "px_app_id PXabcd1234;"),
-            ("px_auth_token", "px_auth_token t;"),
-            ("px_cookie_secret", "px_cookie_secret s;"),
-        ]
-        .iter()
-        .filter(|(name, _)| !text.contains(name))
-        .map(|(_, line)| *line)
-        .collect();
-        let server = if text.contains("server {") { "" } else { "server { listen 80; }" };
-        let text = format!("{missing}\n{text}\n{server}");
-        self.assert_accepted(what, &format!("{load}{text}\n}}\n"));
-    }
-}
-
-impl Drop for Prefix {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn nginx_blocks(document: &str) -> Vec<String> {
-    let text = read(document);
-    let blocks = text.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next());
-    blocks.map(str::to_owned).collect()
-}
-
-#[test]
-fn the_configuration_of_the_readme_works() {
-    let blocks = nginx_blocks("README.md");
-    let [conf] = blocks.as_slice() else { panic!("one configuration, not {}", blocks.len()) };
-    let lines = conf.lines().count();
-    assert!(lines <= 10, "{lines} lines");
-    Prefix::new().assert_accepted("README.md", conf);
-}
-
-#[test]
-fn every_sample_works() {
-    let mut seen = 0;
-    for entry in fs::read_dir(repository().join("nginx")).expect("the samples are there") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "conf") {
-            let text = fs::read_to_string(&path).expect("a sample");
-            Prefix::new().assert_accepted_in_http(&path.display().to_string(), &text);
-            let name = path.file_name().expect("a name").to_str().expect("UTF-8");
-            assert!(read("nginx/README.md").contains(&format!("({name})")), "{name} is not listed");
-            seen += 1;
-        }
-    }
-    assert!(seen >= 3, "{seen} samples");
-}
-
-#[test]
-fn every_example_of_the_reference_works() {
-    let mut seen = 0;
-    for document in
-        ["docs/directives.md", "docs/monitoring.md", "docs/node.md", "docs/variables.md"]
-    {
-        for block in nginx_blocks(document) {
-            // An example that has a location belongs into a server.
-            let text = if block.contains("location ") {
-                format!("server {{ listen 80; {block} }}")
-            } else {
-                block.clone()
-            };
-            Prefix::new().assert_accepted_in_http(&block, &text);
-            seen += 1;
-        }
-    }
-    assert!(seen > 25, "{seen} examples");
 }
 
 /// Every message that the module can write is explained: the fixed parts of the texts in `src/`

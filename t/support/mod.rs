@@ -6,6 +6,7 @@ pub mod chromium;
 pub mod client;
 pub mod conf_check;
 pub mod h2;
+pub mod markdown;
 pub mod nginx;
 pub mod node;
 pub mod origin;
