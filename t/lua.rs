@@ -867,23 +867,26 @@ fn http2_streams_are_judged_each_once() {
 #[test]
 fn first_party_paths_are_served_whatever_lua_does_there() {
     in_both_orders(|first| {
-        let site = Site::start(
-            first,
-            "",
-            "rewrite_by_lua_block { ngx.shared.seen:incr('rewrite', 1, 0) }
-             access_by_lua_block { ngx.shared.seen:incr(ngx.var.px_verdict or '', 1, 0) }
-             header_filter_by_lua_block { ngx.header['X-Verdict'] = ngx.var.px_verdict }
-             location / { content_by_lua_block { ngx.print('made by Lua') } }",
-        );
-        let script = Reply::bytes("application/javascript", "/* the sensor */");
-        site.sandbox.answer_at(Endpoint::Sensor, script);
-        let sensor = site.get("/sandbox1/init.js", &[]);
-        assert_eq!((sensor.status, &*sensor.text()), (200, "/* the sensor */"), "{first:?}");
-        assert_eq!(sensor.header("x-verdict"), Some("first_party"));
-        assert_eq!(site.get("/", &[]).text(), "made by Lua");
-        assert_eq!(site.seen("first_party"), "1");
-        site.assert_visits(1, &["page_requested"], "the page alone");
-        site.quit();
+        // A gateway's router in its access code would know no route.
+        for (http, seen) in [("", "0"), ("access_by_lua_no_postpone on;", "1")] {
+            let site = Site::start(
+                first,
+                http,
+                "rewrite_by_lua_block { ngx.shared.seen:incr('rewrite', 1, 0) }
+                 access_by_lua_block { ngx.shared.seen:incr(ngx.var.px_verdict or '', 1, 0) }
+                 header_filter_by_lua_block { ngx.header['X-Verdict'] = ngx.var.px_verdict }
+                 location / { content_by_lua_block { ngx.print('made by Lua') } }",
+            );
+            let script = Reply::bytes("application/javascript", "/* the sensor */");
+            site.sandbox.answer_at(Endpoint::Sensor, script);
+            let sensor = site.get("/sandbox1/init.js", &[]);
+            assert_eq!((sensor.status, &*sensor.text()), (200, "/* the sensor */"), "{first:?}");
+            assert_eq!(sensor.header("x-verdict"), Some("first_party"));
+            assert_eq!(site.get("/", &[]).text(), "made by Lua");
+            assert_eq!(site.seen("first_party"), seen, "{http}");
+            site.assert_visits(1, &["page_requested"], "the page alone");
+            site.quit();
+        }
     });
 }
 
