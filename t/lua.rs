@@ -382,7 +382,7 @@ fn lua_filters_the_operators_block_page_once() {
                  }",
             )
             .server(&format!(
-                "{} px_custom_block_url /stop.html; location / {{ }}",
+                "{} px_s2s_timeout 10s; px_custom_block_url /stop.html; location / {{ }}",
                 protect(&sandbox)
             ));
         let nginx = match first {
