@@ -223,28 +223,36 @@ pub(crate) unsafe fn decide(r: *mut ngx_http_request_t) -> ngx_int_t {
 ///
 /// `r` must be a live main request in its access phase and `leg` its leg, with no reference to it alive.
 unsafe fn begin(r: *mut ngx_http_request_t, leg: *mut Leg) -> ngx_int_t {
-    // SAFETY: the leg of this live request, borrowed until the body is read.
-    let known = unsafe { &mut *leg };
     // Whatever goes wrong from here on lets the request pass.
-    known.stage = Stage::Settled;
+    // SAFETY: the leg of this live request, borrowed for this block: expressions read it, too.
+    let (node, view) = unsafe {
+        let known = &mut *leg;
+        known.stage = Stage::Settled;
+        (Rc::clone(&known.node), known.view)
+    };
+    // Who reads the body first may find that nginx refuses it; the page that says so is no visit.
+    // SAFETY: live request.
+    if unsafe { (*r).err_status } >= FIRST_ERROR {
+        return DECLINED;
+    }
     // SAFETY: live request.
     let visit = unsafe { Ctx::find(r) };
     // SAFETY: null or the context of this live request, borrowed for this statement.
     if unsafe { visit.as_ref() }.is_some_and(Ctx::is_answered) {
         return DECLINED;
     }
-    let node = Rc::clone(&known.node);
     // SAFETY: live request under this configuration.
     if node.condition.as_ref().is_some_and(|condition| !unsafe { condition.holds(r) })
-        || node.extensions.as_ref().is_some_and(|extensions| extensions.pass(&known.view))
+        || node.extensions.as_ref().is_some_and(|extensions| extensions.pass(&view))
     {
         return DECLINED;
     }
     // SAFETY: live request.
     let body = unsafe { (*r).request_body };
     // SAFETY: live request.
-    if body.is_null() && node.max_body_size > 0 && unsafe { has_body(r, &known.view) } {
-        known.stage = Stage::ReadingBody;
+    if body.is_null() && node.max_body_size > 0 && unsafe { has_body(r, &view) } {
+        // SAFETY: the leg of this live request, borrowed for this statement.
+        unsafe { (*leg).stage = Stage::ReadingBody };
         // SAFETY: as the caller's; nothing here refers to the leg.
         return unsafe { request_body::read(r, to_be_sent) };
     }
@@ -484,7 +492,9 @@ unsafe fn conclude(
     known.status = Status::Ended(result);
     known.took = Some(ms);
     node_work::count(main, Mode::Sync, result);
-    node_work::count_duration(main, ms);
+    if known.call.is_some() {
+        node_work::count_duration(main, ms);
+    }
     if let Some(place) = node.place.get() {
         node_work::note_health(&node, place, decision.err());
     }

@@ -23,8 +23,6 @@ use crate::upstream::Slot;
 
 /// Bytes of an answer's body that are kept, or read where nobody wants them.
 const ANSWER_LIMIT: usize = 64 * 1024;
-/// `http_version` of an answer without a status line, which nginx takes for HTTP/0.9 with status 200.
-const WITHOUT_STATUS_LINE: ngx_uint_t = 9;
 /// A moment that has not come.
 const NEVER: ngx_msec_t = ngx_msec_t::MAX;
 
@@ -503,16 +501,15 @@ pub(crate) unsafe fn on_headers(sr: *mut ngx_http_request_t) {
     // SAFETY: as the caller's.
     let this = unsafe { of(sr) };
     // SAFETY: live subrequest.
-    let (status, version) = unsafe { ((*sr).headers_out.status, (*sr).http_version) };
+    let status = unsafe { (*sr).headers_out.status };
     let status = u16::try_from(status).unwrap_or_default();
     // SAFETY: the call lives while its subrequest runs; the borrow ends before it is ended.
     let call = unsafe { &mut *this };
     if !ptr::eq(call.subrequest, sr) || call.waiting.wants == Wants::Body {
         return;
     }
-    if version == WITHOUT_STATUS_LINE {
-        call.status = Some(node::NO_STATUS);
-    } else if !(100..200).contains(&status) {
+    // 0 of what has no status line, which nginx takes for HTTP/0.9.
+    if !(100..200).contains(&status) {
         call.status = Some(status);
     }
     // SAFETY: as above.

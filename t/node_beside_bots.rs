@@ -172,6 +172,26 @@ fn what_the_enforcer_answers_or_adds_is_none_of_the_nodes_business() {
 }
 
 #[test]
+fn a_body_that_nginx_refuses_is_nobodys_business() {
+    let reads = "px_enable_login_creds_extraction on; px_login_credentials_extraction path=/login \
+         method=POST sent_through=body user_field=u pass_field=p;";
+    for reads in ["", reads] {
+        let site = Site::start(
+            &format!(
+                "client_max_body_size 10; error_page 413 /sorry; {reads} location / {{ PASS }}"
+            ),
+            false,
+        );
+        let chunked = ["Transfer-Encoding: chunked", "Connection: close"];
+        let body = b"14\r\nuser=a&pass=bbbbbbbb\r\n0\r\n\r\n";
+        let answer = request(site.nginx.addr(), "POST", "/login", &chunked, body);
+        assert_eq!(answer.status, 413);
+        assert!(site.node.mirrored().is_empty(), "{reads}");
+        assert_eq!(site.ask("/etc/passwd", support::BROWSER, b"").1, BLOCKED);
+    }
+}
+
+#[test]
 fn a_block_of_the_nodes_is_reported_as_what_the_visitor_got() {
     let site = Site::start("", false);
     assert_eq!(site.ask("/etc/passwd", support::BROWSER, b"").1, BLOCKED);

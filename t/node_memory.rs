@@ -8,7 +8,7 @@ use px_sandbox::{Behaviour, Endpoint};
 use support::nginx::free_addr;
 use support::node;
 use support::prometheus::Metrics;
-use support::{Connection, client, get};
+use support::{Connection, client, get, wait_until};
 
 const SETTINGS: &str = "px_wallarm_blocking off; px_wallarm_timeout_ms 60s; px_wallarm_max_inflight 16; \
      access_log off; keepalive_requests 100000; \
@@ -21,12 +21,33 @@ fn resident(pid: u32) -> usize {
     line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
 }
 
+/// What a node does with copies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Node {
+    Silent,
+    Away,
+    Well,
+    /// Each copy costs it a connection.
+    Garbled,
+}
+
 #[test]
-fn ten_thousand_copies_that_nobody_takes_cost_no_memory() {
-    for silent in [true, false] {
+fn thousands_of_copies_cost_no_memory_whatever_becomes_of_them() {
+    for (kind, count) in
+        [(Node::Silent, 10_000), (Node::Away, 10_000), (Node::Well, 4000), (Node::Garbled, 1000)]
+    {
         let node = node::node();
-        node.behave_at(Endpoint::Node, Behaviour::Hang);
-        let url = if silent { node.url() } else { format!("http://{}", free_addr()) };
+        match kind {
+            Node::Silent => node.behave_at(Endpoint::Node, Behaviour::Hang),
+            Node::Garbled => {
+                node.behave_at(Endpoint::Node, Behaviour::NotHttp(b"garbage".to_vec()));
+            }
+            Node::Away | Node::Well => {}
+        }
+        let url = match kind {
+            Node::Away => format!("http://{}", free_addr()),
+            _ => node.url(),
+        };
         let nginx = node::builder(&format!(
             "px_wallarm_node_address {url}; {SETTINGS} location / {{ root html; }}"
         ));
@@ -46,20 +67,38 @@ fn ten_thousand_copies_that_nobody_takes_cost_no_memory() {
         visit(1000);
         let pid = nginx.workers()[0];
         let before = resident(pid);
-        visit(10_000);
+        visit(count);
         let after = resident(pid);
-        assert!(after <= before + 1024, "silent {silent}: {before} kB, then {after} kB");
-        let text = get(nginx.addr(), "/status", &[]).text();
-        let metrics = Metrics::parse(&text).expect("the format");
+        assert!(after <= before + 1024, "{kind:?}: {before} kB, then {after} kB");
+        let metrics = || {
+            let text = get(nginx.addr(), "/status", &[]).text();
+            Metrics::parse(&text).expect("the format")
+        };
+        let inflight = || metrics().get("px_wallarm_inflight", &[]);
+        if kind == Node::Silent {
+            assert_eq!(inflight(), 16.0);
+        } else {
+            wait_until("all copies to end", || inflight() == 0.0);
+        }
+        let metrics = metrics();
         let dropped = metrics.get("px_wallarm_dropped_total", &[]);
         let of = |result| {
             metrics.get("px_wallarm_requests_total", &[("mode", "async"), ("result", result)])
         };
-        if silent {
-            assert_eq!((dropped, metrics.get("px_wallarm_inflight", &[])), (10_984.0, 16.0));
-        } else {
-            assert_eq!(dropped + of("error") + of("skipped"), 11_000.0);
-            assert!(of("error") >= 20.0);
+        match kind {
+            Node::Silent => assert_eq!(dropped, 10_984.0),
+            Node::Away => {
+                assert_eq!(dropped + of("error") + of("skipped"), 1000.0 + count as f64);
+                assert!(of("error") >= 20.0);
+            }
+            Node::Well => {
+                assert_eq!(dropped + of("block") + of("pass"), 1000.0 + count as f64);
+                assert!(of("pass") > 2000.0, "{}", of("pass"));
+            }
+            Node::Garbled => {
+                assert_eq!(dropped + of("error"), 1000.0 + count as f64);
+                assert!(of("error") > 500.0, "{}", of("error"));
+            }
         }
         nginx.stop();
     }
