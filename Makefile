@@ -63,7 +63,7 @@ demo: $(HEADERS) ## Show the module at work against the sandbox; needs no accoun
 demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
 	@$(CARGO) run --quiet --locked --example demo_node
 
-test: lint msrv unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour abi test-packages budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check

@@ -10,7 +10,7 @@ PACKAGE_TARGET := target/package
 package-build = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo --remap-path-prefix=$(CURDIR)=/px" \
 	$(CARGO) build --quiet --release --locked --target-dir $(PACKAGE_TARGET)
 
-.PHONY: install uninstall package-binaries sbom dist deb rpm test-deb test-packages
+.PHONY: install uninstall package-binaries sbom dist deb rpm test-deb test-packages test-docker-build
 
 install: build ## Install the module to $(MODULESDIR)
 	@DESTDIR="$(DESTDIR)" MODULESDIR="$(MODULESDIR)" DOCDIR="$(DOCDIR)" MODULESCONFDIR="$(MODULESCONFDIR)" \
@@ -36,3 +36,23 @@ deb: package-binaries sbom ## Debian packages for the installed nginx: target/de
 
 test-deb: deb ## Install, upgrade, remove and purge the Debian package in a throw-away root
 	@t/deb.sh
+
+dist: sbom ## Tarball of the sources with the crates they need: target/dist
+	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) packaging/dist $(VERSION)
+
+rpm: $(HEADERS) dist ## RPM package (on Debian a trial of the spec): target/rpm
+	@command -v rpmbuild >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=rpm
+	@packaging/rpm/build target/dist/ngx_http_px_module-$(VERSION).tar.xz
+
+# As test-deb, but with the module of the behaviour tests, which is there already.
+test-packages: $(HEADERS) sbom ## SBOM, make install and the Debian package
+	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
+	@t/sbom.py target/debug/libngx_http_px_module.so
+	@t/install.sh target/debug/libngx_http_px_module.so
+	@rm -rf target/deb-debug
+	@DPKG_DEB_COMPRESSOR_TYPE=none packaging/deb/build --module target/debug/libngx_http_px_module.so --pxctl '' \
+	  --out target/deb-debug >/dev/null
+	@t/deb.sh target/deb-debug || [ $$? = 77 ]
+
+test-docker-build: ## What the Dockerfile runs to build the module, with this machine's nginx
+	@t/docker_build.sh
