@@ -65,7 +65,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=
 unset DPKG_FRONTEND_LOCKED
 cd /tmp
 failed=0
-passed=0
+passed=1    # the packages are reproducible, above
 check() { # NAME COMMAND…
   local name=$1
   shift
