@@ -32,6 +32,7 @@ sbom: ## What is linked into the module and pxctl: target/sbom, CycloneDX and li
 	for package in ngx-http-px-module pxctl; do packaging/sbom $$package target/sbom/$$package; done
 
 deb: package-binaries sbom ## Debian packages for the installed nginx: target/deb
+	@rm -rf target/deb
 	@SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) packaging/deb/build
 
 test-deb: deb ## Install, upgrade, remove and purge the Debian package in a throw-away root

@@ -10,15 +10,16 @@ set -euo pipefail
 
 if [ "${1:-}" != --inside ]; then
   cd "$(dirname "$0")/.."
-  [ "$(id -u)" = 0 ] || exec sudo --preserve-env=PATH,NGINX_SOURCE_DIR,NGINX_BUILD_DIR,CARGO_HOME,HOME "$0" "$@"
-  unshare --mount --net --pid --fork true 2>/dev/null || {
+  sudo=
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo unshare --mount --net --pid --fork true 2>/dev/null || {
     echo "this machine gives root no namespaces (a container?): the package cannot be tried here"
     exit 77
   }
   packages=${1:-target/deb}
   work=$PWD/target/deb-test
   rm -rf "$work"
-  mkdir -p "$work/debs"
+  mkdir -p "$work"/{debs,again,root}
 
   first=$(echo "$packages"/libnginx-mod-http-px_*-1+*.deb)
   dpkg-deb -x "$first" "$work/first"
@@ -34,19 +35,17 @@ if [ "${1:-}" != --inside ]; then
   build --module "$module" --revision 4
   build --module "$module" --revision 5 --nginx 1.22.0-1
   # Built a second later, of files with other times: the same bytes.
-  mkdir "$work/again"
   touch "$module"
   packaging/deb/build --pxctl '' --out "$work/again" --module "$module" --revision 1 >/dev/null
   cmp "$work"/debs/*-1+*.deb "$work"/again/*-1+*.deb && echo "ok: the same sources give the same package"
   # The same nginx with other structures, as a security update left it (see t/abi_guard.sh).
   if grep -q '"1.22.1"' "$NGINX_SOURCE_DIR/src/core/nginx.h"; then cp -L "$(t/host patched)/nginx" "$work/patched"; fi
-  exec unshare --mount --net --pid --fork --kill-child bash "$0" --inside "$work"
+  exec $sudo unshare --mount --net --pid --fork --kill-child bash "$0" --inside "$work"
 fi
 
 work=$2
 if [ -z "${3:-}" ]; then
   # Layer and mount points are in memory: the upper layer cannot be an overlay itself, as it is in containers.
-  mkdir -p "$work/root"
   mount -t tmpfs tmpfs "$work/root"
   mkdir "$work"/root/{upper,work,root}
   root=$work/root/root
@@ -117,7 +116,7 @@ CONF
 get() { curl -s -m 5 -i http://127.0.0.1:8080/page; }
 serves() { get | grep -q hello; }
 verdict() { get | grep -qi '^x-verdict: [a-z]'; }
-worker() { pgrep -P "$(cat /run/nginx.pid)" | head -1; }
+worker() { local master; master=$(cat /run/nginx.pid) && cut -d' ' -f1 "/proc/$master/task/$master/children"; }
 maps() { grep -q ngx_http_px_module.so "/proc/$(worker)/maps"; }
 stale() { grep -q 'ngx_http_px_module.so (deleted)' "/proc/$(worker)/maps"; }
 fresh() { maps && ! stale; }
