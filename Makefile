@@ -28,7 +28,7 @@ TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
         fuzz fuzz-briefly clean
 
 help: ## This text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what building and testing need (Debian and its relatives)
 	@missing=""; \

@@ -10,7 +10,7 @@ PACKAGE_TARGET := target/package
 package-build = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/cargo --remap-path-prefix=$(CURDIR)=/px" \
 	$(CARGO) build --quiet --release --locked --target-dir $(PACKAGE_TARGET)
 
-.PHONY: install uninstall package-binaries sbom dist deb rpm test-deb test-packages test-docker-build
+.PHONY: install uninstall package-binaries sbom dist deb rpm test-deb test-packages test-docker
 
 install: build ## Install the module to $(MODULESDIR)
 	@DESTDIR="$(DESTDIR)" MODULESDIR="$(MODULESDIR)" DOCDIR="$(DOCDIR)" MODULESCONFDIR="$(MODULESCONFDIR)" \
@@ -55,5 +55,5 @@ test-packages: $(HEADERS) sbom ## SBOM, make install and the Debian package
 	  --out target/deb-debug >/dev/null
 	@t/deb.sh target/deb-debug || [ $$? = 77 ]
 
-test-docker-build: ## What the Dockerfile runs to build the module, with this machine's nginx
+test-docker: ## What the Dockerfile runs to build the module, with this machine's nginx
 	@t/docker_build.sh
