@@ -25,10 +25,10 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo demo-node test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
-        fuzz fuzz-briefly install clean
+        fuzz fuzz-briefly clean
 
 help: ## This text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what building and testing need (Debian and its relatives)
 	@missing=""; \
@@ -63,7 +63,7 @@ demo: $(HEADERS) ## Show the module at work against the sandbox; needs no accoun
 demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
 	@$(CARGO) run --quiet --locked --example demo_node
 
-test: lint msrv unit behaviour abi budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour abi test-packages budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -132,9 +132,7 @@ fuzz-briefly: | deps
 fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
 	@fuzz/run $(or $(FUZZ_SECONDS),10)
 
-install: build ## Install the module to $(MODULESDIR)
-	install -D -m 0644 $(MODULE) $(DESTDIR)$(MODULESDIR)/ngx_http_px_module.so
-	@echo "add to nginx.conf, before events: load_module $(MODULESDIR)/ngx_http_px_module.so;"
+include packaging/package.mk
 
 clean: ## Remove everything that was built
 	rm -rf target $(BUILD)
