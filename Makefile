@@ -24,7 +24,7 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo demo-node test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro lint deny \
+.PHONY: help deps build demo demo-node test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro sizing lint deny \
         fuzz fuzz-briefly clean
 
 help: ## This text
@@ -114,6 +114,13 @@ bench: build ## Benchmark under load; writes bench/RESULTS.md (see bench/README.
 	@$(CARGO) build --release --locked -p px-sandbox --bin px-sandbox
 	@$(CARGO) build --release --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench --bins
 	@bench/run --out bench/RESULTS.md $(BENCH)
+
+sizing: build ## CPU, memory, disk and bandwidth for operators; writes docs/sizing.md
+	@command -v wrk >/dev/null && command -v python3 >/dev/null || \
+	  $(MAKE) --no-print-directory deps PACKAGES="wrk python3"
+	@$(CARGO) build --release --locked -p px-sandbox --bin px-sandbox
+	@$(CARGO) build --release --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench --bins
+	@bench/sizing --out docs/sizing.md $(SIZING)
 
 bench-micro: ## Micro-benchmarks of the core
 	@$(CARGO) bench --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench

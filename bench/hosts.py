@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -17,6 +18,9 @@ PATIENCE = 10.0
 # One core for the worker under test, all others for load, origin and backend.
 CORES = sorted(os.sched_getaffinity(0))
 WORKER_CORE, OTHER_CORES = str(CORES[0]), ",".join(map(str, CORES[1:] or CORES))
+
+
+UNVERIFIED = ssl._create_unverified_context()
 
 
 class Failure(Exception):
@@ -204,8 +208,12 @@ class Nginx(Process):
 class Sandbox(Process):
     """px-sandbox as the Risk API, as the collector or as the service of `auth_request`."""
 
-    def __init__(self, binary: Path):
+    def __init__(self, binary: Path, authority: Path | None = None):
+        """Over TLS, where there is to be a file with the authority that signed its certificate."""
         command = [binary, "serve", "--port", 0, "--no-checks", "--quiet", "--keep", 1]
+        if authority:
+            command += ["--tls", "--ca-out", authority]
+        self.scheme = "https" if authority else "http"
         super().__init__(OTHER_CORES, command, stdout=subprocess.PIPE, text=True)
         self.address = self.child.stdout.readline().strip().rpartition("/")[2]
         if not self.address:
@@ -220,8 +228,10 @@ class Sandbox(Process):
 
     def _ask(self, page: str, body=None):
         data = None if body is None else json.dumps(body).encode()
-        url = f"http://{self.address}/_sandbox/{page}"
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=PATIENCE) as answer:
+        url = f"{self.scheme}://{self.address}/_sandbox/{page}"
+        ask = urllib.request.Request(url, data)
+        # Whose certificate it is matters to the nginx under test, not here.
+        with urllib.request.urlopen(ask, timeout=PATIENCE, context=UNVERIFIED) as answer:
             return json.load(answer)
 
 
@@ -241,6 +251,8 @@ class Hosts:
         # One for what is asked of HUMAN, one for what is told: so each is counted by itself.
         self.service = self.stack.enter_context(Sandbox(self.sandbox))
         self.collector = self.stack.enter_context(Sandbox(self.sandbox))
+        self.authority = self.work / "authority.pem"
+        self.tls = self.stack.enter_context(Sandbox(self.sandbox, self.authority))
         self.nobody = free_address()
         return self
 
@@ -254,7 +266,8 @@ class Hosts:
         dir.mkdir(parents=True)
         http = PROXY.format(origin=self.origin.address, service=self.service.address)
         conf = scenario.conf.format(
-            nobody=self.nobody, nobody_port=self.nobody.rpartition(":")[2], dir=dir
+            nobody=self.nobody, nobody_port=self.nobody.rpartition(":")[2], dir=dir,
+            service=self.service.address, tls=f"localhost:{self.tls.address.rpartition(chr(58))[2]}", authority=self.authority,
         )
         server = conf + further + "location /shop/ { proxy_pass http://origin; }"
         if scenario.host == BARE:
@@ -264,6 +277,7 @@ class Hosts:
             http += PROTECTED.format(
                 service=self.service.address, collector=self.collector.address
             )
+            http += scenario.http.format(dir=dir)
             load = f"load_module {self.module};"
             return Nginx(dir, WORKER_CORE, server, http, load, "px_enabled off;")
         return self._start_lua(dir, conf, http)
@@ -279,7 +293,7 @@ class Hosts:
         return Nginx(dir, WORKER_CORE, server, http, load)
 
     def calls(self) -> int:
-        return self.service.totals()["requests"]["risk"]
+        return sum(each.totals()["requests"]["risk"] for each in (self.service, self.tls))
 
     def activities(self) -> int:
         totals = self.service.totals(), self.collector.totals()

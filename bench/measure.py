@@ -1,5 +1,6 @@
 """One measurement: load on one nginx, and what its worker spent on it."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts import OTHER_CORES, Failure, Hosts, Nginx, visit
-from scenarios import request
+from scenarios import BARE, BROWSER, request
 
 WARM_UP_SECONDS = 1
 CONNECTIONS = 64
@@ -53,6 +54,28 @@ class Requests:
         self.file = work / f"requests-{scenario.name}.lua"
         texts = "".join(f"[==[\n{text}]==],\n" for text in self.texts)
         self.file.write_text(f"return {{\n{texts}}}\n")
+
+
+class Mint:
+    """The requests of the scenarios, with cookies minted once."""
+
+    def __init__(self, tools: Path, work: Path):
+        self.tools, self.work = tools, work
+        self.cookies: dict[tuple, list[str]] = {}
+        self.requests: dict[str, Requests] = {}
+
+    def of(self, scenario) -> Requests:
+        if scenario.name not in self.requests:
+            cookies = self._cookies(*scenario.cookies) if scenario.cookies else []
+            self.requests[scenario.name] = Requests(self.work, scenario, cookies)
+        return self.requests[scenario.name]
+
+    def _cookies(self, kind: str, count: int) -> list[str]:
+        if (kind, count) not in self.cookies:
+            command = [self.tools / "cookies", kind, str(count), BROWSER]
+            minted = subprocess.run(command, check=True, capture_output=True, text=True)
+            self.cookies[kind, count] = minted.stdout.split("\n")[:-1]
+        return self.cookies[kind, count]
 
 
 class Trial:
@@ -100,6 +123,28 @@ class Trial:
             rss_kb=rss_kb(nginx.worker),
             complaints=tuple(complaints(scenario, seen, count, calls, told, nginx)),
         )
+
+
+def measure_round(options, number: int, scenarios, hosts: Hosts, requests, results, load: Load):
+    """Fresh processes for all scenarios, which then take turns, each just after its baseline: what
+    the machine's mood changes, it changes for both."""
+    with contextlib.ExitStack() as stack:
+        trials = {
+            each.name: stack.enter_context(Trial(hosts, each, requests.of(each), load))
+            for each in scenarios
+        }
+        for turn in range(options.turns):
+            gone = number * options.turns + turn
+            first = gone * len(scenarios) // (options.rounds * options.turns)
+            for scenario in scenarios[first:] + scenarios[:first]:
+                baseline = trials.get(scenario.baseline)
+                # Bare nginx is sent the very same requests: long cookies cost it something too.
+                same = baseline and baseline.scenario.host == BARE
+                before = baseline and baseline.measure(requests.of(scenario) if same else None)
+                sample = trials[scenario.name].measure()
+                results.add(scenario, sample, before)
+                line = results.line(scenario, sample, before)
+                print(f"round {number + 1}/{options.rounds} turn {turn + 1}  {line}", flush=True)
 
 
 def complaints(scenario, seen: dict, total: int, calls: int, told: int, nginx: Nginx):

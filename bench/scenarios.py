@@ -26,6 +26,8 @@ class Scenario:
     cookies: tuple[str, int] | None = None
     # Directives of the server (MODULE, BARE), or entries of the plugin's configuration (LUA).
     conf: str = ""
+    # Directives of the `http` block (MODULE).
+    http: str = ""
     # The row whose cost is taken off to get the own cost.
     baseline: str = ""
     blocks: bool = False

@@ -10,19 +10,29 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use px_sandbox::{App, Behaviour, Endpoint, Mint, Sandbox};
 use serde_json::{Value, json};
 use support::prometheus::Metrics;
-use support::{
-    BROWSER, Nginx, Origin, Response, SOON, curl, get, nginx, protect, request, wait_until,
-};
+use support::{BROWSER, Nginx, Origin, Response, curl, get, nginx, protect, request};
 
 const BOT: &str = "User-Agent: PhantomJS/1.0";
 const NODES: usize = 3;
 /// Where the balancer's connections come from.
 const BALANCER: &str = "127.0.0.77";
+
+/// Longest wait: keys of spools are derived meanwhile, by threads that stand back behind all others.
+const SOON: Duration = Duration::from_secs(60);
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// Three nginx with the module, and one in front of them that gives each request to the next.
 struct Fleet {
@@ -43,7 +53,8 @@ impl Fleet {
         let confs: Vec<String> = (0..NODES)
             .map(|n| {
                 format!(
-                    "{} add_header X-Node {n} always; add_header X-Why $px_pass_reason always;
+                    "{} px_s2s_timeout 20s; px_async_timeout 20s; px_first_party_timeout_ms 20s;
+                     add_header X-Node {n} always; add_header X-Why $px_pass_reason always;
                      set_real_ip_from {BALANCER}; real_ip_header X-Forwarded-For;
                      location = /_status {{ px_status prometheus; }} location / {{ {} }}",
                     conf(n),
@@ -557,7 +568,7 @@ fn a_remote_configuration_told_to_one_node_comes_to_all_and_survives_what_happen
     let mut fleet = Fleet::start(&origin, |n| {
         format!(
             "{} px_remote_config_id rc-1; px_remote_config_auth_token {REMOTE_TOKEN};
-             px_remote_config_refresh_interval 1s; px_remote_config_cache {}; px_s2s_timeout 200ms;",
+             px_remote_config_refresh_interval 1s; px_remote_config_cache {};",
             protect(if n == 2 { &remote } else { &sandbox }),
             dir.path(&format!("kept-{n}")).display()
         )

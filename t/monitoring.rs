@@ -66,6 +66,12 @@ fn matchers(query: &str) -> Vec<(&str, Vec<&str>)> {
         .collect()
 }
 
+/// The queries of the document about fleets, a line each.
+fn queries_of_fleets(document: &str) -> Vec<&str> {
+    let blocks = document.split("```promql\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).filter(|line| !line.starts_with('#')).collect()
+}
+
 #[test]
 fn queries_ask_for_labels_there_are() {
     let metrics = metrics();
@@ -76,6 +82,8 @@ fn queries_ask_for_labels_there_are() {
     texts(&dashboard, "expr", &mut queries);
     let alerts = read("nginx/monitoring/alerts.yml");
     queries.extend(alerts.lines().filter(|line| line.contains("px_")));
+    let fleets = read("docs/fleet.md");
+    queries.extend(queries_of_fleets(&fleets));
     let all: BTreeSet<&str> = known.values().flatten().copied().collect();
     let mut seen = 0;
     for query in queries {
@@ -118,6 +126,12 @@ fn dashboard_alerts_and_document_speak_of_the_metrics_there_are() {
     let watched = words(&expressions);
     assert!(watched.len() > 8, "{watched:?}");
     assert_eq!(watched.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "alerts");
+
+    let fleets = read("docs/fleet.md");
+    let asked: BTreeSet<&str> =
+        queries_of_fleets(&fleets).into_iter().flat_map(|query| words(query)).collect();
+    assert!(asked.len() > 6, "{asked:?}");
+    assert_eq!(asked.difference(&names).collect::<Vec<_>>(), Vec::<&&str>::new(), "fleets");
 
     // Every metric is shown, and explained.
     let document = read("docs/monitoring.md");

@@ -331,6 +331,9 @@ fn shows_and_takes_orders_over_http() {
     let totals = client.ask(get("/_sandbox/totals")).json();
     assert_eq!([&totals["requests"]["risk"], &totals["requests"]["telemetry"]], [1, 0]);
     assert_eq!([&totals["accepted_activities"], &totals["connections"]], [2, 1]);
+    let body = json!({"type": "<b>"}).to_string().len() as u64;
+    assert!(totals["bytes"]["activities"].as_u64().unwrap() > body);
+    assert_eq!(totals["bytes"]["telemetry"], 0);
     let complaints: Vec<Value> =
         serde_json::from_value(client.ask(get("/_sandbox/complaints")).json()).unwrap();
     assert_eq!(complaints.len(), sandbox.complaints().len());
