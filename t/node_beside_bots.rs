@@ -123,18 +123,32 @@ fn both_wait_each_for_its_own_and_the_body_arrives() {
 
 #[test]
 fn one_that_fails_does_not_touch_the_other() {
-    let site = Site::start("px_s2s_timeout 100ms; px_wallarm_timeout_ms 100ms;", false);
-    site.human.behave(Behaviour::Hang);
-    assert_eq!(site.ask("/etc/passwd", BOT, b"").1, BLOCKED);
-    site.human.behave_well();
-    site.node.behave_at(Endpoint::Node, Behaviour::Hang);
-    assert_eq!(site.ask("/", BOT, b"").0, 403);
-    assert_eq!(site.ask("/", support::BROWSER, b"").1, "origin");
-    site.human.behave(Behaviour::Hang);
-    assert_eq!(site.ask("/", support::BROWSER, b"").1, "origin");
-    site.human.behave(Behaviour::Reset);
-    site.node.behave_at(Endpoint::Node, Behaviour::NotHttp(b"garbage".to_vec()));
-    assert_eq!(site.ask("/", support::BROWSER, b"").1, "origin");
+    let garbage = || Behaviour::NotHttp(b"garbage".to_vec());
+    for http2 in [false, true] {
+        // Short where nobody is expected to answer.
+        let site = Site::start(
+            "location / { px_s2s_timeout 100ms; px_wallarm_timeout_ms 100ms; PASS } \
+             location /node/ { px_s2s_timeout 100ms; px_wallarm_timeout_ms 20s; PASS } \
+             location /human/ { px_s2s_timeout 20s; px_wallarm_timeout_ms 100ms; PASS }",
+            http2,
+        );
+        site.human.behave(Behaviour::Hang);
+        assert_eq!(site.ask("/node/etc/passwd", BOT, b"").1, BLOCKED);
+        site.node.behave_at(Endpoint::Node, Behaviour::Hang);
+        assert_eq!(site.ask("/", support::BROWSER, b"").1, "origin");
+        site.human.behave_well();
+        assert_eq!(site.ask("/human/", BOT, b"").0, 403);
+        assert_eq!(site.ask("/human/", support::BROWSER, b"abc").1, "origin");
+        site.node.behave_at(Endpoint::Node, garbage());
+        assert_eq!(site.ask("/human/", BOT, b"").0, 403);
+        assert_eq!(site.ask("/human/", support::BROWSER, b"abc").1, "origin");
+        site.human.behave(Behaviour::Reset);
+        assert_eq!(site.ask("/", support::BROWSER, b"abc").1, "origin");
+        site.human.behave_well();
+        site.node.go_down();
+        assert_eq!(site.ask("/human/", support::BROWSER, b"abc").1, "origin");
+        assert_eq!(site.ask("/human/", BOT, b"").0, 403);
+    }
 }
 
 #[test]
