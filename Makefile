@@ -24,8 +24,8 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo demo-node test test-matrix msrv unit vectors behaviour abi memcheck budget bench bench-micro sizing lint deny \
-        fuzz fuzz-briefly clean
+.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour abi memcheck budget \
+        bench bench-micro sizing deny fuzz fuzz-briefly clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ $(CURDIR)/$(BUILD)/nginx-objs/ngx_auto_config.h: | deps
 	  ./configure "$${NGX_CONF_FLAGS[@]}" --builddir=$(NGINX_BUILD_DIR) > ../configure.log 2>&1 \
 	  || { tail -20 ../configure.log; exit 1; }
 
-build: $(HEADERS) ## Build the module for the installed nginx: $(MODULE)
+build: $(HEADERS) ## Build the module for the installed nginx, in target/release
 	@$(CARGO) build --release --locked
 	@echo "built $(MODULE)"
 

@@ -12,7 +12,7 @@ package-build = RUSTFLAGS="$(RUSTFLAGS) --remap-path-prefix=$${CARGO_HOME:-$$HOM
 
 .PHONY: install uninstall package-binaries sbom dist deb rpm test-deb test-packages test-docker
 
-install: build ## Install the module to $(MODULESDIR)
+install: build ## Install the module to MODULESDIR, by default /usr/lib/nginx/modules
 	@DESTDIR="$(DESTDIR)" MODULESDIR="$(MODULESDIR)" DOCDIR="$(DOCDIR)" MODULESCONFDIR="$(MODULESCONFDIR)" \
 	  packaging/install $(MODULE)
 	@$(if $(MODULESCONFDIR),,echo "add to nginx.conf, before events: load_module $(MODULESDIR)/ngx_http_px_module.so;")
