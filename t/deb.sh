@@ -34,10 +34,11 @@ if [ "${1:-}" != --inside ]; then
   build --module "$work/misfit.so" --revision 3
   build --module "$module" --revision 4
   build --module "$module" --revision 5 --nginx 1.22.0-1
-  # Built a second later, of files with other times: the same bytes.
+  # Built again, of a file with another time: the same bytes.
   touch "$module"
   packaging/deb/build --pxctl '' --out "$work/again" --module "$module" --revision 1 >/dev/null
-  cmp "$work"/debs/*-1+*.deb "$work"/again/*-1+*.deb && echo "ok: the same sources give the same package"
+  cmp "$work"/debs/*-1+*.deb "$work"/again/*-1+*.deb || { echo "FAILED: the same module gives another package"; exit 1; }
+  echo "ok: the same module gives the same package"
   # The same nginx with other structures, as a security update left it (see t/abi_guard.sh).
   if grep -q '"1.22.1"' "$NGINX_SOURCE_DIR/src/core/nginx.h"; then cp -L "$(t/host patched)/nginx" "$work/patched"; fi
   exec $sudo unshare --mount --net --pid --fork --kill-child bash "$0" --inside "$work"
