@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use px_sandbox::Sandbox;
@@ -359,7 +359,8 @@ fn uploads_elsewhere_stay_streaming() {
     let mut text = Vec::new();
     while !text.ends_with(b"first") {
         let mut buffer = [0; 4096];
-        let n = origin.read(&mut buffer).expect("the first half comes before the second is sent");
+        let n = client::read(&mut origin, &mut buffer)
+            .expect("the first half comes before the second is sent");
         assert_ne!(n, 0);
         text.extend_from_slice(&buffer[..n]);
     }

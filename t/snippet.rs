@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -228,7 +228,7 @@ fn cut(mut stream: TcpStream, pages: &Mutex<Vec<String>>) {
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {
-        match stream.read(&mut buffer) {
+        match support::client::read(&mut stream, &mut buffer) {
             Ok(n) if n > 0 => head.extend_from_slice(&buffer[..n]),
             _ => return,
         }

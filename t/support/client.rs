@@ -44,6 +44,17 @@ pub struct Connection {
     unread: Vec<u8>,
 }
 
+/// Reads once. Where there is a time limit the kernel gives up when the machine was suspended meanwhile,
+/// instead of reading on.
+pub fn read(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 impl Connection {
     pub fn open(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).expect("nginx accepts connections");
@@ -63,7 +74,7 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let n = self.stream.read(&mut buffer)?;
+        let n = read(&mut self.stream, &mut buffer)?;
         self.unread.extend_from_slice(&buffer[..n]);
         Ok(n)
     }

@@ -1,6 +1,6 @@
 //! The protected site: keeps every request byte for byte and answers as told.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -144,7 +144,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
 
 fn more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
     let mut buffer = [0; 64 * 1024];
-    let n = stream.read(&mut buffer).ok().filter(|n| *n != 0)?;
+    let n = super::client::read(stream, &mut buffer).ok().filter(|n| *n != 0)?;
     bytes.extend_from_slice(&buffer[..n]);
     Some(())
 }
