@@ -35,13 +35,15 @@ fn a_silent_node_costs_the_time_limit_and_no_more() {
         assert_eq!(get(site.nginx.addr(), "/etc/passwd", &[]).text(), "origin", "{behaviour}");
         let log = site.log(1);
         assert!(log[0].starts_with("200 GET timeout "), "{behaviour}: {log:?}");
-        assert!((200..30_000).contains(&time(&log[0])), "{behaviour}: {log:?}");
+        // nginx's clock stands still while it works: a timer may be a little early by another.
+        let took = time(&log[0]);
+        assert!((190..30_000).contains(&took), "{behaviour}: {log:?}");
         let troubles = site.troubles();
         let [line] = &troubles[..] else { panic!("{behaviour}: {troubles:?}") };
         let id =
             log[0].split(" id=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
         assert!(line.contains("[error]"), "{line}");
-        assert!(line.contains("px: wallarm node: timeout after 2"), "{line}");
+        assert!(line.contains(&format!("px: wallarm node: timeout after {took} ms")), "{line}");
         let rest = format!(
             " ms, request passed, id {id} while asking the traffic-analysis node, client: "
         );
