@@ -96,7 +96,7 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@t/flavour_guard.sh
 
 test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (HOSTS="…": see t/host)
-	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES) libpcre3-dev"
+	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
 	@t/matrix $(HOSTS)
 
 memcheck: $(HEADERS) ## Behaviour tests about bodies and logins, with nginx under valgrind
