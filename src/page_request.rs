@@ -162,15 +162,8 @@ unsafe fn create(
 ///
 /// `r` must be a live request; the result is null or the context of its live main request.
 unsafe fn asker(r: *mut ngx_http_request_t) -> *mut Ctx {
-    // SAFETY: the caller vouches for the request.
-    let notify = unsafe { (*r).post_subrequest };
-    // SAFETY: null or a live notification.
-    match unsafe { notify.as_ref() } {
-        Some(notify) if notify.handler.is_some_and(|handler| ptr::fn_addr_eq(handler, ON_END)) => {
-            notify.data.cast()
-        }
-        _ => ptr::null_mut(),
-    }
+    // SAFETY: as the caller's.
+    unsafe { subrequest::data_of(r, ON_END) }.cast()
 }
 
 /// True if `r` fetches a page: its answer is for the module alone.

@@ -471,15 +471,8 @@ unsafe fn show_debug_lines(log: *mut ngx_log_t, level: ngx_uint_t) {
 ///
 /// `r` must be a live request; the result lives as long as it runs.
 pub(crate) unsafe fn of(r: *mut ngx_http_request_t) -> *mut Call {
-    // SAFETY: the caller vouches for the request.
-    let notify = unsafe { (*r).post_subrequest };
-    // SAFETY: null or a live notification.
-    match unsafe { notify.as_ref() } {
-        Some(notify) if notify.handler.is_some_and(|handler| ptr::fn_addr_eq(handler, ON_END)) => {
-            notify.data.cast()
-        }
-        _ => ptr::null_mut(),
-    }
+    // SAFETY: as the caller's.
+    unsafe { subrequest::data_of(r, ON_END) }.cast()
 }
 
 /// True if `r` is the subrequest of a call: its answer is for the module alone.

@@ -9,8 +9,8 @@ use std::{mem, ptr};
 use nginx_sys::{
     NGX_HTTP_SUBREQUEST_BACKGROUND, ngx_http_cleanup_t, ngx_http_core_main_conf_t,
     ngx_http_finalize_request, ngx_http_post_subrequest_pt, ngx_http_post_subrequest_t,
-    ngx_http_request_t, ngx_http_subrequest, ngx_http_variable_value_t, ngx_list_init, ngx_list_t,
-    ngx_str_t, ngx_table_elt_t, ngx_uint_t,
+    ngx_http_request_t, ngx_http_subrequest, ngx_http_variable_value_t, ngx_int_t, ngx_list_init,
+    ngx_list_t, ngx_str_t, ngx_table_elt_t, ngx_uint_t,
 };
 
 use crate::ffi::{self, OK};
@@ -53,6 +53,26 @@ pub(crate) unsafe fn start(
         )
     };
     (rc == OK && !sr.is_null()).then_some(sr)
+}
+
+/// What the subrequest `r` was started with, if `on_end` is its notification; null otherwise.
+///
+/// # Safety
+///
+/// `r` must be a live request.
+pub(crate) unsafe fn data_of(
+    r: *mut ngx_http_request_t,
+    on_end: unsafe extern "C" fn(*mut ngx_http_request_t, *mut c_void, ngx_int_t) -> ngx_int_t,
+) -> *mut c_void {
+    // SAFETY: the caller vouches for the request.
+    let notify = unsafe { (*r).post_subrequest };
+    // SAFETY: null or a live notification.
+    match unsafe { notify.as_ref() } {
+        Some(notify) if notify.handler.is_some_and(|handler| ptr::fn_addr_eq(handler, on_end)) => {
+            notify.data
+        }
+        _ => ptr::null_mut(),
+    }
 }
 
 /// Takes everything of the client's out of a subrequest: headers and body. Gives its header list,
