@@ -101,16 +101,12 @@ pub type UpstreamHeader<'r> = (Cow<'r, [u8]>, Cow<'r, [u8]>);
 /// and those of the body's length, which belong to the caller's side.
 pub fn upstream_headers<'r>(request: &Request<'r>, policy: &Policy) -> Vec<UpstreamHeader<'r>> {
     let options = policy.options();
-    let named_in_connection: Vec<&[u8]> = request
-        .header_values("connection")
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .collect();
+    let hop_by_hop = request.named_in_connection();
     let is_forwarded = |name: &[u8]| {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         !NOT_FORWARDED.into_iter().any(is)
             && !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"))
-            && !named_in_connection.iter().any(|other| other.eq_ignore_ascii_case(name))
+            && !hop_by_hop.contains(&name.to_ascii_lowercase())
             && !policy.is_sensitive_header(name)
     };
     let kept = request.headers.iter().filter(|header| is_forwarded(header.name));

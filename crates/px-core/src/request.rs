@@ -1,6 +1,7 @@
 //! What the enforcer may see of a client request: borrowed slices, nothing copied.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::extracted::Extracted;
 use crate::hooks::Hooks;
@@ -53,6 +54,14 @@ impl<'r> Request<'r> {
     pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
         let name = name.as_bytes();
         self.headers.iter().filter(move |h| h.name.eq_ignore_ascii_case(name)).map(|h| h.value)
+    }
+
+    /// What `Connection` names, in lower case: headers about the client's connection alone, which
+    /// go no further (RFC 9110 § 7.6.1). A set, because a client may name thousands and send as many.
+    pub fn named_in_connection(&self) -> BTreeSet<Vec<u8>> {
+        let values = self.header_values("connection");
+        let names = values.flat_map(|value| value.split(|byte| *byte == b','));
+        names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect()
     }
 
     /// First value of the header `name` (any case).

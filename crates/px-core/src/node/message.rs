@@ -1,7 +1,6 @@
 //! What the node is sent of a request.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use crate::request::Request;
 
@@ -104,7 +103,7 @@ pub fn is_without_body(request: &Request<'_>) -> bool {
 }
 
 fn is_upgrade(request: &Request<'_>) -> bool {
-    request.header("upgrade").is_some() && names_in_connection(request).any(|n| is(n, b"upgrade"))
+    request.header("upgrade").is_some() && request.named_in_connection().contains(&b"upgrade"[..])
 }
 
 fn is_grpc(request: &Request<'_>) -> bool {
@@ -156,9 +155,7 @@ pub fn headers<'r>(
     if let Some(upgrade) = request.header("upgrade") {
         own("X-PX-Node-Upgrade", upgrade.into());
     }
-    // Collected once: a client may name thousands of headers and send as many.
-    let hop_by_hop: BTreeSet<Vec<u8>> =
-        names_in_connection(request).map(<[u8]>::to_ascii_lowercase).collect();
+    let hop_by_hop = request.named_in_connection();
     let is_named =
         |name: &[u8]| !hop_by_hop.is_empty() && hop_by_hop.contains(&name.to_ascii_lowercase());
     let copied = request
@@ -181,12 +178,6 @@ fn is_copied(facts: &Facts<'_>, name: &[u8]) -> bool {
 
 fn is(name: &[u8], lower: &[u8]) -> bool {
     name.eq_ignore_ascii_case(lower)
-}
-
-/// The headers that `Connection` names: they are about the client's connection, too.
-fn names_in_connection<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r [u8]> {
-    let values = request.header_values("connection");
-    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// What the client sent, as one list, and where it came from.
