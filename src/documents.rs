@@ -4,16 +4,13 @@
 //! rooms: the poller writes into the one that nobody reads, then says so by the document's number,
 //! whose parity tells the room. Who reads checks the number again afterwards.
 
-use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use nginx_sys::{
-    ngx_conf_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_alloc, ngx_slab_pool_t,
-};
+use nginx_sys::{ngx_conf_t, ngx_slab_alloc, ngx_slab_pool_t};
 use px_core::remote_config::MAX_DOCUMENT;
 
-use crate::ffi::{self, ERROR, OK};
+use crate::zone::{Contents, Zone};
 
 /// Documents that there is room for: more tasks than that are a configuration error.
 pub(crate) const PLACES: usize = 16;
@@ -179,89 +176,41 @@ impl Place {
     }
 }
 
-/// The zone as a configuration knows it.
-pub(crate) struct DocumentsZone(*mut ngx_shm_zone_t);
+/// The zone of the documents; `None` of it where nothing is fetched.
+pub(crate) type DocumentsZone = Zone<Documents>;
 
-impl Default for DocumentsZone {
-    fn default() -> Self {
-        Self(ptr::null_mut())
-    }
+/// Asks nginx for the zone. Its name carries the layout of [`Documents`].
+///
+/// # Safety
+///
+/// As that of [`Zone::add`].
+pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Option<DocumentsZone> {
+    let name = format!("px_documents_1.{}", size_of::<Documents>());
+    // SAFETY: as the caller's.
+    unsafe { Zone::add(cf, &name, size_of::<Documents>() + OVERHEAD) }
 }
 
-impl DocumentsZone {
-    /// Asks nginx for the zone. Its name carries the layout, as that of the counters.
-    ///
-    /// # Safety
-    ///
-    /// `cf` must be the configuration state nginx passed to the calling callback.
-    pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let name = format!("px_documents_1.{}", size_of::<Documents>());
-        // SAFETY: `cf` is live.
-        let pool = unsafe { (*cf).pool };
-        // SAFETY: the configuration pool is live.
-        let mut name = unsafe { ffi::copy_to_pool(pool, name.as_bytes()) }.ok_or(())?;
-        let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
-        let size = size_of::<Documents>() + OVERHEAD;
-        // SAFETY: all pointers are live; the name lives in the cycle's pool.
-        let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, size, tag) };
-        // SAFETY: null or the zone just added.
-        let found = unsafe { zone.as_mut() }.ok_or(())?;
-        found.init = Some(init_zone);
-        self.0 = zone;
-        Ok(())
-    }
+impl Contents for Documents {
+    const WHAT: &'static str = "the documents' zone";
 
-    /// The shared memory; `None` where nothing is fetched.
-    pub(crate) fn get(&self) -> Option<&Documents> {
-        // SAFETY: null or the zone of this configuration, live as long as its cycle.
-        let zone = unsafe { self.0.as_ref() }?;
-        // SAFETY: init_zone set `data`; shared memory outlives the configuration that uses it.
-        unsafe { zone.data.cast::<Documents>().as_ref() }
-    }
-}
-
-unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    ffi::guard(
-        "the documents' zone",
-        || ERROR,
-        || {
-            // SAFETY: nginx passes the zone it initialises.
-            let zone = unsafe { &mut *zone };
-            if !data.is_null() {
-                // Reload: what was fetched stays.
-                zone.data = data;
-                return OK;
-            }
-            let pool = zone.shm.addr.cast::<ngx_slab_pool_t>();
-            if zone.shm.exists != 0 {
-                // SAFETY: nginx laid a slab pool into the zone.
-                zone.data = unsafe { (*pool).data };
-                return OK;
-            }
-            // Not zeroed: that would make all of it resident. Fresh memory is zero already, and the
-            // counters are set below whatever it is.
-            // SAFETY: as above.
-            let documents = unsafe { ngx_slab_alloc(pool, size_of::<Documents>()) };
-            if documents.is_null() {
-                return ERROR;
-            }
-            // SAFETY: just allocated; plain numbers and bytes, for which anything is valid.
-            let fresh = unsafe { &*documents.cast::<Documents>() };
-            let poller = &fresh.poller;
-            for counter in [&poller.pid, &poller.configuration, &poller.heard] {
+    unsafe fn lay_out(pool: *mut ngx_slab_pool_t, _size: usize) -> Option<*mut Self> {
+        // Not zeroed: that would make all of it resident. Fresh memory is zero already, and the
+        // counters are set below whatever it is.
+        // SAFETY: the caller passes a live pool.
+        let documents = unsafe { ngx_slab_alloc(pool, size_of::<Self>()) }.cast::<Self>();
+        // SAFETY: null, or just allocated; plain numbers and bytes, for which anything is valid.
+        let fresh = unsafe { documents.as_ref() }?;
+        let poller = &fresh.poller;
+        for counter in [&poller.pid, &poller.configuration, &poller.heard] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        for place in &fresh.places {
+            for counter in
+                [&place.key, &place.number, &place.fetched, &place.notices, &place.wanted]
+            {
                 counter.store(0, Ordering::Relaxed);
             }
-            for place in &fresh.places {
-                for counter in
-                    [&place.key, &place.number, &place.fetched, &place.notices, &place.wanted]
-                {
-                    counter.store(0, Ordering::Relaxed);
-                }
-            }
-            // SAFETY: as above.
-            unsafe { (*pool).data = documents };
-            zone.data = documents;
-            OK
-        },
-    )
+        }
+        Some(documents)
+    }
 }

@@ -66,6 +66,7 @@ mod upstream;
 mod values;
 mod variables;
 mod worker;
+mod zone;
 
 use std::slice;
 
@@ -178,12 +179,12 @@ unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
                 return OK;
             }
             // SAFETY: as above.
-            if unsafe { main.shared.add(cf) }.is_err() {
-                return ERROR;
-            }
-            // SAFETY: as above.
-            if !main.tasks.is_empty() && unsafe { main.documents.add(cf) }.is_err() {
-                return ERROR;
+            let Some(shared) = (unsafe { shared_zone::add(cf) }) else { return ERROR };
+            main.shared = shared;
+            if !main.tasks.is_empty() {
+                // SAFETY: as above.
+                let Some(documents) = (unsafe { documents::add(cf) }) else { return ERROR };
+                main.documents = documents;
             }
             // SAFETY: as above.
             if unsafe { token_cache::create_all(cf, &main.enforcements) }.is_none() {

@@ -1,19 +1,18 @@
 //! Counters and log limits shared by all workers.
 
-use std::ffi::c_void;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
-    NGX_MAX_PROCESSES, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_process_slot, ngx_shared_memory_add,
-    ngx_shm_zone_t, ngx_slab_calloc, ngx_slab_pool_t,
+    NGX_MAX_PROCESSES, ngx_conf_t, ngx_cycle_t, ngx_int_t, ngx_process_slot, ngx_slab_calloc,
+    ngx_slab_pool_t,
 };
 
 use px_core::breaker::Breaker;
 use px_core::counters::{App, Node};
 
 use crate::app_places::AppPlaces;
-use crate::ffi::{self, ERROR, OK};
+use crate::ffi::{self, OK};
+use crate::zone::{Contents, Zone};
 use crate::{app_places, background, clock, conf};
 
 const SIZE: usize = 128 * 1024;
@@ -190,78 +189,31 @@ impl Limit {
     }
 }
 
-/// The zone as a configuration knows it; its memory exists once workers run.
-pub(crate) struct SharedZone(*mut ngx_shm_zone_t);
+/// The zone of the counters; `None` of it where no location is enforced.
+pub(crate) type SharedZone = Zone<Shared>;
 
-impl Default for SharedZone {
-    fn default() -> Self {
-        Self(ptr::null_mut())
-    }
+/// Asks nginx for the zone. Its name carries the layout of [`Shared`].
+///
+/// # Safety
+///
+/// As that of [`Zone::add`].
+pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Option<SharedZone> {
+    let name = format!("px_shared_6.{}", size_of::<Shared>());
+    // SAFETY: as the caller's.
+    unsafe { Zone::add(cf, &name, SIZE) }
 }
 
-impl SharedZone {
-    /// Asks nginx for the zone. Its name carries the layout of [`Shared`]: a new one is a new zone.
-    ///
-    /// # Safety
-    ///
-    /// `cf` must be the configuration state nginx passed to the calling callback.
-    pub(crate) unsafe fn add(&mut self, cf: *mut ngx_conf_t) -> Result<(), ()> {
-        let name = format!("px_shared_6.{}", size_of::<Shared>());
-        // SAFETY: `cf` is live.
-        let pool = unsafe { (*cf).pool };
-        // SAFETY: the configuration pool is live.
-        let mut name = unsafe { ffi::copy_to_pool(pool, name.as_bytes()) }.ok_or(())?;
-        let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
-        // SAFETY: all pointers are live; the name lives in the cycle's pool.
-        let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, SIZE, tag) };
-        // SAFETY: null or the zone just added.
-        let found = unsafe { zone.as_mut() }.ok_or(())?;
-        found.init = Some(init_zone);
-        self.0 = zone;
-        Ok(())
-    }
+impl Contents for Shared {
+    const WHAT: &'static str = "the counters' zone";
 
-    /// The shared memory; `None` where no location is enforced.
-    pub(crate) fn get(&self) -> Option<&Shared> {
-        // SAFETY: null or the zone of this configuration, live as long as its cycle.
-        let zone = unsafe { self.0.as_ref() }?;
-        // SAFETY: init_zone set `data`; shared memory outlives the configuration that uses it.
-        unsafe { zone.data.cast::<Shared>().as_ref() }
+    unsafe fn lay_out(pool: *mut ngx_slab_pool_t, _size: usize) -> Option<*mut Self> {
+        // SAFETY: the caller passes a live pool.
+        let shared = unsafe { ngx_slab_calloc(pool, size_of::<Self>()) }.cast::<Self>();
+        // SAFETY: null, or just allocated, and all zero is valid for it.
+        let fresh = unsafe { shared.as_ref() }?;
+        fresh.started.store(clock::now_ms(), Ordering::Relaxed);
+        Some(shared)
     }
-}
-
-unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    ffi::guard(
-        "shared zone",
-        || ERROR,
-        || {
-            // SAFETY: nginx passes the zone it initialises.
-            let zone = unsafe { &mut *zone };
-            if !data.is_null() {
-                // Reload: go on counting.
-                zone.data = data;
-                return OK;
-            }
-            let pool = zone.shm.addr.cast::<ngx_slab_pool_t>();
-            if zone.shm.exists != 0 {
-                // SAFETY: nginx laid a slab pool into the zone.
-                zone.data = unsafe { (*pool).data };
-                return OK;
-            }
-            // SAFETY: as above.
-            let shared = unsafe { ngx_slab_calloc(pool, size_of::<Shared>()) };
-            if shared.is_null() {
-                return ERROR;
-            }
-            // SAFETY: as above.
-            unsafe { (*pool).data = shared };
-            zone.data = shared;
-            // SAFETY: just allocated, and all zero is valid for it.
-            let fresh = unsafe { &*shared.cast::<Shared>() };
-            fresh.started.store(clock::now_ms(), Ordering::Relaxed);
-            OK
-        },
-    )
 }
 
 /// A configuration is about to be used: gives each application its counters. In the master, before

@@ -2,24 +2,23 @@
 //!
 //! The table and what makes a hit strict is the core's; here are its memory, its lock and the hash.
 
-use std::ffi::c_void;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{ptr, slice};
 
 use foldhash::quality::FixedState;
 use nginx_sys::{
-    ngx_conf_t, ngx_http_request_t, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t,
-    ngx_shmtx_trylock, ngx_shmtx_unlock, ngx_slab_alloc, ngx_slab_pool_t,
+    ngx_conf_t, ngx_http_request_t, ngx_shmtx_trylock, ngx_shmtx_unlock, ngx_slab_alloc,
+    ngx_slab_pool_t,
 };
 use px_core::metrics;
 use px_core::token_cache::{Header, Link, SLOT_BYTES, Slot, Table};
 use px_core::token_memory::{Key, TokenMemory};
 
 use crate::conf::Enforcement;
-use crate::ffi::{self, ERROR, OK};
+use crate::ffi;
+use crate::zone::{Contents, Zone};
 
 /// Tries to take the lock before a request does without the cache. It is held for less than a
 /// microsecond; whoever finds it taken so often has met a stopped process.
@@ -47,7 +46,7 @@ impl Default for Setting {
 }
 
 /// A zone as a configuration knows it.
-pub(crate) struct TokenCache(*mut ngx_shm_zone_t);
+pub(crate) struct TokenCache(Zone<Shared>);
 
 /// Makes the zones of all compiled configurations. Part of `postconfiguration`.
 ///
@@ -89,30 +88,21 @@ pub(crate) struct Shared {
 }
 
 impl TokenCache {
-    /// Asks nginx for the zone; nginx refuses one name with two sizes.
+    /// Asks nginx for the zone.
     ///
     /// # Safety
     ///
-    /// `cf` must be the configuration state nginx passed to the calling callback.
+    /// As that of [`Zone::add`].
     pub(crate) unsafe fn add(cf: *mut ngx_conf_t, name: &str, size: usize) -> Option<Self> {
-        // The name carries the layout: a module with another one makes a new zone on reload.
+        // The name carries the layout.
         let name = format!("{name}:tokens1.{SLOT_BYTES}");
-        // SAFETY: `cf` is live.
-        let pool = unsafe { (*cf).pool };
-        // SAFETY: the configuration pool is live.
-        let mut name = unsafe { ffi::copy_to_pool(pool, name.as_bytes()) }?;
-        let tag = (&raw mut crate::ngx_http_px_module).cast::<c_void>();
-        // SAFETY: all pointers are live; the name lives in the cycle's pool.
-        let zone = unsafe { ngx_shared_memory_add(cf, &raw mut name, size, tag) };
-        // SAFETY: null or the zone.
-        let found = unsafe { zone.as_mut() }?;
-        found.init = Some(init_zone);
-        Some(Self(zone))
+        // SAFETY: as the caller's.
+        unsafe { Zone::add(cf, &name, size) }.map(Self)
     }
 
     /// The cache as one request uses it.
     pub(crate) fn for_request(&self, r: *mut ngx_http_request_t) -> RequestCache<'_> {
-        RequestCache { zone: self.0, r, lookup: None, _cache: PhantomData }
+        RequestCache { zone: &self.0, r, lookup: None }
     }
 
     /// What has become of it, for the status page. `None` before the zone is made.
@@ -150,10 +140,9 @@ impl Lookup {
 
 /// The cache, with the pool that what is found lives in.
 pub(crate) struct RequestCache<'c> {
-    zone: *mut ngx_shm_zone_t,
+    zone: &'c Zone<Shared>,
     r: *mut ngx_http_request_t,
     lookup: Option<Lookup>,
-    _cache: PhantomData<&'c TokenCache>,
 }
 
 impl TokenMemory<'static> for RequestCache<'_> {
@@ -194,29 +183,24 @@ impl TokenMemory<'static> for RequestCache<'_> {
     }
 }
 
-impl RequestCache<'_> {
+impl<'c> RequestCache<'c> {
     /// What became of the look into the cache, if there was one.
     pub(crate) fn lookup(&self) -> Option<Lookup> {
         self.lookup
     }
 
-    fn shared<'a>(&self) -> Option<&'a Shared> {
-        // SAFETY: the zone of this configuration, live as long as its cycle.
-        let data = unsafe { (*self.zone).data };
-        // SAFETY: init_zone set it; what is not atomic in it is changed under the lock only.
-        unsafe { data.cast::<Shared>().as_ref() }
+    /// What is not atomic in it is changed under the lock only.
+    fn shared(&self) -> Option<&'c Shared> {
+        self.zone.get()
     }
 
     /// Runs `f` on the table under its lock; `None` if the lock cannot be had at once. `f` must
     /// not panic: other workers would find the lock taken.
     fn locked<T>(&self, f: impl FnOnce(&mut Table<'_>) -> T) -> Option<T> {
-        // SAFETY: the zone of this configuration.
-        let pool = unsafe { (*self.zone).shm.addr }.cast::<ngx_slab_pool_t>();
-        // SAFETY: nginx laid a slab pool, with its mutex, into the zone.
-        let mutex = unsafe { &raw mut (*pool).mutex };
+        let mutex = self.zone.mutex();
         let mut taken = false;
         for _ in 0..LOCK_TRIES {
-            // SAFETY: an initialised mutex. Of a worker that dies, the master frees it.
+            // SAFETY: a configuration that has a cache has its zone, and the zone a mutex.
             taken = unsafe { ngx_shmtx_trylock(mutex) } != 0;
             if taken {
                 break;
@@ -226,10 +210,8 @@ impl RequestCache<'_> {
         if !taken {
             return None;
         }
-        // SAFETY: the zone of this configuration.
-        let shared = unsafe { (*self.zone).data }.cast::<Shared>();
         // SAFETY: the lock is held: nobody else uses the table.
-        let result = f(&mut unsafe { table(shared) });
+        let result = f(&mut unsafe { table(self.zone.data()) });
         // SAFETY: taken above.
         unsafe { ngx_shmtx_unlock(mutex) };
         Some(result)
@@ -246,7 +228,7 @@ fn hash(shared: &Shared, parts: &[&[u8]]) -> u64 {
 
 /// # Safety
 ///
-/// `shared` must be the beginning of a zone that [`init_zone`] laid out, and its lock be held for as
+/// `shared` must be the beginning of a zone that was laid out as [`Contents`], and its lock be held for as
 /// long as the result is used.
 unsafe fn table<'a>(shared: *mut Shared) -> Table<'a> {
     // SAFETY: written once when the zone was made.
@@ -265,53 +247,34 @@ unsafe fn table<'a>(shared: *mut Shared) -> Table<'a> {
     }
 }
 
-unsafe extern "C" fn init_zone(zone: *mut ngx_shm_zone_t, data: *mut c_void) -> ngx_int_t {
-    ffi::guard(
-        "the token cache's zone",
-        || ERROR,
-        || {
-            // SAFETY: nginx passes the zone it initialises.
-            let zone = unsafe { &mut *zone };
-            let pool = zone.shm.addr.cast::<ngx_slab_pool_t>();
-            if !data.is_null() {
-                // Reload with an unchanged size: the tokens stay.
-                zone.data = data;
-                return OK;
+impl Contents for Shared {
+    const WHAT: &'static str = "the token cache's zone";
+
+    /// As many slots as there is room for: the pool's own bookkeeping takes a part that only it knows.
+    unsafe fn lay_out(pool: *mut ngx_slab_pool_t, size: usize) -> Option<*mut Self> {
+        // SAFETY: the caller passes a live pool.
+        unsafe { (*pool).set_log_nomem(0) };
+        let per_slot = size_of::<Slot>() + size_of::<Link>();
+        let mut slot_count = (size / per_slot) & !1;
+        let shared = loop {
+            let wanted = size_of::<Self>() + slot_count * per_slot;
+            // SAFETY: as above.
+            let memory = unsafe { ngx_slab_alloc(pool, wanted) };
+            if !memory.is_null() {
+                // SAFETY: a fresh block of that size.
+                unsafe { ptr::write_bytes(memory.cast::<u8>(), 0, wanted) };
+                break memory.cast::<Self>();
             }
-            if zone.shm.exists != 0 {
-                // SAFETY: nginx laid a slab pool into the zone.
-                zone.data = unsafe { (*pool).data };
-                return OK;
+            slot_count = slot_count.saturating_sub(2 + slot_count / 100) & !1;
+            if slot_count == 0 {
+                return None;
             }
-            // As many slots as there is room for: the pool's own bookkeeping takes a part that only it
-            // knows.
-            // SAFETY: nginx laid a slab pool into the zone.
-            unsafe { (*pool).set_log_nomem(0) };
-            let per_slot = size_of::<Slot>() + size_of::<Link>();
-            let mut slot_count = (zone.shm.size / per_slot) & !1;
-            let shared = loop {
-                let size = size_of::<Shared>() + slot_count * per_slot;
-                // SAFETY: as above.
-                let memory = unsafe { ngx_slab_alloc(pool, size) };
-                if !memory.is_null() {
-                    // SAFETY: a fresh block of that size.
-                    unsafe { ptr::write_bytes(memory.cast::<u8>(), 0, size) };
-                    break memory.cast::<Shared>();
-                }
-                slot_count = slot_count.saturating_sub(2 + slot_count / 100) & !1;
-                if slot_count == 0 {
-                    return ERROR;
-                }
-            };
-            // SAFETY: just allocated and zeroed, large and aligned enough.
-            let fixed = unsafe { &mut *shared };
-            fixed.seed = RandomState::new().hash_one(shared.addr());
-            fixed.bucket_count = slot_count;
-            fixed.slot_count = slot_count;
-            // SAFETY: nginx laid a slab pool into the zone.
-            unsafe { (*pool).data = shared.cast() };
-            zone.data = shared.cast();
-            OK
-        },
-    )
+        };
+        // SAFETY: just allocated and zeroed, large and aligned enough.
+        let fixed = unsafe { &mut *shared };
+        fixed.seed = RandomState::new().hash_one(shared.addr());
+        fixed.bucket_count = slot_count;
+        fixed.slot_count = slot_count;
+        Some(shared)
+    }
 }
