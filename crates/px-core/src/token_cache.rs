@@ -1,9 +1,12 @@
 //! The table of authenticated tokens: fixed memory, found by hash, least recently used goes first.
 //!
 //! Made for memory shared by workers: no pointers, no allocation, all zero at first, and whatever
-//! the memory holds, an operation ends after a bounded number of steps. Keys are compared byte for
+//! the memory holds, an operation ends after a bounded number of steps. Who is killed within a change
+//! leaves it marked, and the next one empties the table: half an entry is nobody's. Keys are compared byte for
 //! byte, so a hit is as strict as the HMAC that admitted the entry (DECISIONS 17). Who locks the
 //! memory, and gives it out as slices, is the caller.
+
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Bytes of key and entry that a slot holds together; what is longer is not kept.
 pub const SLOT_BYTES: usize = 1472;
@@ -16,7 +19,8 @@ pub struct Header {
     used: u32,
     newest: Link,
     oldest: Link,
-    _reserved: u32,
+    /// Not zero while the table is being changed.
+    changing: u32,
 }
 
 /// A slot's number plus one; zero for none.
@@ -86,10 +90,13 @@ pub struct Table<'m> {
 impl Table<'_> {
     /// The entry stored under exactly these key parts, made the most recently used.
     pub fn find(&mut self, hash: u64, key: &[&[u8]]) -> Option<&[u8]> {
+        self.recover();
         let index = self.position(hash, key)?;
         if self.header.newest != Link::to(index) {
-            self.unlink_age(index);
-            self.link_newest(index);
+            self.change(|table| {
+                table.unlink_age(index);
+                table.link_newest(index);
+            });
         }
         self.slots.get(index).map(Slot::entry)
     }
@@ -101,6 +108,40 @@ impl Table<'_> {
         if key_len + entry_len > SLOT_BYTES {
             return false;
         }
+        self.recover();
+        self.change(|table| table.put(hash, key, entry))
+    }
+
+    /// Entries in the table.
+    pub fn len(&self) -> usize {
+        self.header.used as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.header.used == 0
+    }
+
+    /// Runs `change`, with the table marked meanwhile.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        self.header.changing = 1;
+        // The mark has to be there before the first byte of the change, and until the last.
+        compiler_fence(Ordering::SeqCst);
+        let result = change(self);
+        compiler_fence(Ordering::SeqCst);
+        self.header.changing = 0;
+        result
+    }
+
+    /// Empties a table whose last change was not finished.
+    fn recover(&mut self) {
+        if self.header.changing != 0 {
+            self.buckets.fill(Link::NONE);
+            *self.header = Header::default();
+        }
+    }
+
+    /// [`store`](Self::store) of what fits.
+    fn put(&mut self, hash: u64, key: &[&[u8]], entry: &[&[u8]]) -> bool {
         let index = match self.position(hash, key) {
             Some(index) => {
                 self.unlink_age(index);
@@ -123,19 +164,10 @@ impl Table<'_> {
             at += part.len();
         }
         // Both are at most SLOT_BYTES.
-        slot.key_len = u16::try_from(key_len).unwrap_or_default();
-        slot.entry_len = u16::try_from(entry_len).unwrap_or_default();
+        slot.key_len = u16::try_from(total(key)).unwrap_or_default();
+        slot.entry_len = u16::try_from(total(entry)).unwrap_or_default();
         self.link_newest(index);
         true
-    }
-
-    /// Entries in the table.
-    pub fn len(&self) -> usize {
-        self.header.used as usize
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.header.used == 0
     }
 
     fn position(&self, hash: u64, key: &[&[u8]]) -> Option<usize> {
@@ -305,6 +337,30 @@ mod tests {
             assert_eq!(get(&mut memory, "key"), Some(format!("{text}.")));
             assert_eq!(memory.table().len(), 1);
         }
+    }
+
+    /// What a worker that is killed while it stores leaves behind: the new key beside the entry of the
+    /// old one, whose place it takes.
+    #[test]
+    fn a_change_that_was_cut_off_is_nobodys() {
+        let mut memory = Memory::new(1);
+        assert!(put(&mut memory, "old", "passes"));
+        memory.header.changing = 1;
+        let mut table = memory.table();
+        assert_eq!(table.make_room(), Some(0));
+        table.chain(0, hash("new"));
+        let at = b"secretold".len();
+        assert_eq!(memory.slots[0].bytes.get(..at), Some(&b"secretold"[..]));
+        memory.slots[0].bytes[..at].copy_from_slice(b"secretnew");
+
+        assert_eq!(get(&mut memory, "new"), None);
+        assert!(memory.table().is_empty());
+        assert!(put(&mut memory, "new", "blocks"));
+        assert_eq!(get(&mut memory, "new").as_deref(), Some("blocks."));
+        memory.header.changing = 1;
+        assert!(put(&mut memory, "next", "passes"));
+        assert_eq!(get(&mut memory, "new"), None);
+        assert_eq!(get(&mut memory, "next").as_deref(), Some("passes."));
     }
 
     #[test]
