@@ -112,7 +112,9 @@ pub(crate) enum Answer {
     Default,
     /// 403 and the answer for what a node blocks.
     Refused,
-    /// The connection ends before there is an answer.
+    /// 200 and the 2 MiB that HUMAN sent.
+    Large,
+    /// The connection ends before there is an answer, or within it.
     Ended,
 }
 
@@ -124,6 +126,7 @@ impl Display for Answer {
             Self::OfHuman => write!(f, "HUMAN's answer"),
             Self::Default => write!(f, "the default answer, 200"),
             Self::Refused => write!(f, "403 as the node says"),
+            Self::Large => write!(f, "what HUMAN sent"),
             Self::Ended => write!(f, "the end of the connection"),
         }
     }
@@ -175,7 +178,10 @@ impl Owed {
         let mut texts: Vec<String> = Vec::new();
         for (answers, all) in &groups {
             let names: Vec<String> = all.iter().map(|(_, class)| class.to_string()).collect();
-            let names = if is_everybody { "all".to_owned() } else { names.join(", ") };
+            let mut names = if is_everybody { "all".to_owned() } else { names.join(", ") };
+            if self.0.keys().any(|(site, _)| *site > 0) {
+                names.push_str(", of the first application");
+            }
             let answers: Vec<String> = answers
                 .iter()
                 .map(|answer| match all.iter().all(|who| normal.of(*who) == [*answer]) {
@@ -201,6 +207,9 @@ pub(crate) fn of_human(class: Class) -> &'static str {
         _ => "",
     }
 }
+
+/// What is much too large for an answer.
+pub(crate) const LARGE: usize = 2 << 20;
 
 /// One of the sites under load.
 #[derive(Clone)]
@@ -448,7 +457,12 @@ impl Shared {
             else {
                 let owed = state.owed.last().map(|owed| owed.of((site, class)).to_vec());
                 drop(state);
-                return self.fail(format!("{visit}\n--- owed: {owed:?}\n--- answer: {answer:?}"));
+                let given = match &answer {
+                    Ok(given) => format!("{} {:?}\n{}", given.status, given.headers, given.text()),
+                    Err(err) => err.to_string(),
+                };
+                return self
+                    .fail(format!("{visit}\n--- owed: {owed:?}\n--- answer: {given:.3000}"));
             };
             *state.answers.entry((site, class, right)).or_default() += 1;
             if began >= state.awaited.0 {
@@ -525,6 +539,7 @@ impl<'a> Visit<'a> {
                 given.status == 403
                     && given.body == br#"{"error":{"code":403,"message":"request blocked"}}"#
             }
+            Answer::Large => given.status == 200 && given.body.len() == LARGE,
             Answer::Ended => false,
         }
     }

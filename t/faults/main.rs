@@ -6,15 +6,22 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod collector;
+mod first_party;
 mod load;
 mod matrix;
+mod node;
 mod risk_api;
 mod site;
+mod wire;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut rows = Vec::new();
     rows.extend(risk_api::rows());
+    rows.extend(collector::rows());
+    rows.extend(first_party::rows());
+    rows.extend(node::rows());
     matrix::run(rows)
 }

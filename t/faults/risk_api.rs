@@ -1,36 +1,63 @@
 //! The Risk API fails.
 
-use px_sandbox::Behaviour;
-
 use crate::load::{Answer, Class};
 use crate::matrix::{Row, Sign};
+use crate::site::Backend;
+use crate::wire::{self, Fault};
 
 /// Whom nobody judged.
 const ERROR: Answer = Answer::Origin("pass s2s_error");
 const TIMEOUT: Answer = Answer::Origin("pass s2s_timeout");
 
-fn row(name: &'static str, fault: &'static str, answers: &[Answer]) -> Row {
-    Row::new(name, fault)
-        .during(&Class::ASKED_ABOUT, answers)
+const RISK_API: &[Backend] = &[Backend::RiskApi];
+
+/// Calls fail, for this reason.
+fn fails(row: Row, reason: &'static str) -> Row {
+    let labels: &'static [(&str, &str)] = match reason {
+        "server_error" => &[("reason", "server_error")],
+        "invalid_response" => &[("reason", "invalid_response")],
+        _ => &[("reason", "unknown_error")],
+    };
+    row.during(&Class::ASKED_ABOUT, &[ERROR])
         .sign(Sign::Line("px: Risk API call failed, the visitor passes"))
+        .sign(Sign::Grows("px_risk_api_errors_total", labels))
+        .sign(Sign::Logged("$px_s2s_error_reason", reason))
+        .lines(12)
+}
+
+/// Calls are not answered in time.
+fn is_late(row: Row) -> Row {
+    row.during(&Class::ASKED_ABOUT, &[TIMEOUT])
+        .sign(Sign::Line("px: Risk API call failed, the visitor passes"))
+        .sign(Sign::Grows("px_risk_api_timeouts_total", &[]))
+        .sign(Sign::Logged("$px_pass_reason", "s2s_timeout"))
+        .lines(4)
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    vec![
-        row("risk_api_refused", "Risk API: connections are refused", &[ERROR])
-            .strike(|site, _| site.risk_api.go_down())
-            .sign(Sign::Grows("px_risk_api_errors_total", &[("reason", "unknown_error")]))
-            .sign(Sign::Logged("$px_s2s_error_reason", "unknown_error"))
-            .mend(|site, _| site.risk_api.come_back().expect("the port is free")),
-        row("risk_api_reset", "Risk API: a reset instead of an answer", &[ERROR])
-            .strike(|site, _| site.risk_api.behave(Behaviour::Reset))
-            .sign(Sign::Grows("px_risk_api_errors_total", &[("reason", "unknown_error")]))
-            .sign(Sign::Logged("$px_s2s_error_reason", "unknown_error"))
-            .mend(|site, _| site.risk_api.behave_well()),
-        row("risk_api_silent", "Risk API: accepts and never answers", &[TIMEOUT])
-            .strike(|site, _| site.risk_api.behave(Behaviour::Hang))
-            .sign(Sign::Grows("px_risk_api_timeouts_total", &[]))
-            .sign(Sign::Logged("$px_pass_reason", "s2s_timeout"))
-            .mend(|site, _| site.risk_api.behave_well()),
-    ]
+    let misbehaves = |fault: Fault| wire::misbehaves(RISK_API, fault);
+    let mut rows = vec![fails(wire::refuses(RISK_API), "unknown_error")];
+    for fault in [
+        wire::RESET,
+        wire::RESET_WITHIN,
+        wire::CUT,
+        wire::HALF_CLOSED,
+        wire::GARBAGE,
+        wire::LONG_HEAD,
+    ] {
+        rows.push(fails(misbehaves(fault), "unknown_error"));
+    }
+    rows.push(is_late(misbehaves(wire::SILENT)));
+    rows.push(is_late(misbehaves(wire::TRICKLE)));
+    // A busy machine may need longer than the timeout for it.
+    rows.push(
+        fails(misbehaves(wire::OVERSIZED), "invalid_response")
+            .during(&Class::ASKED_ABOUT, &[ERROR, TIMEOUT]),
+    );
+    rows.push(fails(misbehaves(wire::NONSENSE), "invalid_response"));
+    rows.push(fails(misbehaves(wire::ERROR), "server_error"));
+    for stranger in wire::STRANGERS {
+        rows.push(fails(wire::is_a_stranger(Backend::RiskApi, stranger), "unknown_error"));
+    }
+    rows
 }
