@@ -109,6 +109,20 @@ px_request_is_chunked(ngx_http_request_t *r)
 }
 
 
+/* The answer of the request's upstream ended before it was whole. */
+ngx_uint_t
+px_upstream_answer_is_cut(ngx_http_request_t *r)
+{
+    ngx_event_pipe_t     *p;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+    p = u ? u->pipe : NULL;
+    return p && (p->upstream_error
+                 || (p->upstream_eof && !p->upstream_done && p->length != -1));
+}
+
+
 /* The client has not sent its body whole yet, and nginx passes it on as it comes. */
 ngx_uint_t
 px_request_is_reading_body(ngx_http_request_t *r)

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::conf::{Enforcement, MainConf};
 use crate::ctx::Ctx;
 use crate::ffi::{self, OK};
+use crate::first_party;
 use crate::log::{self, ERR, NOTICE, WARN};
 use crate::login;
 use crate::sender::{Destination, Job, Kind, Level, Sender, Tally};
@@ -45,6 +46,8 @@ pub(crate) unsafe extern "C" fn log_handler(r: *mut ngx_http_request_t) -> ngx_i
             if !std::ptr::eq(r, unsafe { (*r).main }) {
                 return OK;
             }
+            // SAFETY: live request in its log phase.
+            unsafe { first_party::at_the_end(r) };
             // SAFETY: as above.
             let ctx = unsafe { Ctx::find(r) };
             // SAFETY: null or the context of this live request; nothing below reaches it otherwise.

@@ -675,10 +675,7 @@ pub(crate) fn send_initial_telemetry(main: &MainConf, worker: &mut Worker) {
 fn complain(main: &MainConf, task: &Task, reason: &str) {
     let Some(shared) = main.shared.get() else { return };
     let Some(held_back) = shared.background_log.admit(clock::now_ms()) else { return };
-    let more = match held_back {
-        0 => String::new(),
-        n => format!("; {n} such lines were held back"),
-    };
+    let more = log::held_back(held_back);
     let reason = log::one_line(reason, 300);
     let text =
         format!("px: {} could not be fetched: {reason}; what was known stays{more}", task.name());

@@ -20,15 +20,21 @@ use px_core::enforce::Answer;
 use px_core::first_party::{self, Route};
 use px_core::request::Request;
 
+use crate::clock;
+use crate::conf::MainConf;
 use crate::ctx::{Ctx, Stage};
 use crate::ffi::{self, DECLINED, DONE, ERROR, OK, str_of};
+use crate::log::{self, ERR, LogState, Severity};
 use crate::respond;
+use crate::shared_zone::Shared;
 use crate::subrequest;
 
 /// The variable that the proxy's configuration is written with; nobody else sees a value in it.
 pub(crate) const URL_VARIABLE: &str = "px_internal_first_party_url";
 /// nginx gives a request that it cannot proxy a status from here on.
 const SERVER_ERROR: ngx_uint_t = 500;
+/// nginx's own line before it says more.
+const NO_VALID_ANSWER: &str = "no valid answer";
 /// The proxy module's own limit comes first where it can, because it knows of cached copies.
 const GRACE_MS: usize = 50;
 
@@ -45,6 +51,10 @@ pub(crate) struct FirstParty {
     /// Milliseconds for the upstream.
     limit: usize,
     deadline: ngx_event_t,
+    /// Where nginx's own lines about the upstream go.
+    log: LogState,
+    /// It has been counted among those that failed.
+    has_failed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,9 +81,11 @@ impl FirstParty {
 }
 
 impl Drop for FirstParty {
-    /// The request ends while the upstream is asked (the client went away).
+    /// The request ends, perhaps while the upstream is asked (the client went away).
     fn drop(&mut self) {
         self.stop_timer();
+        // SAFETY: nginx closes a connection after its requests.
+        unsafe { self.log.restore() };
     }
 }
 
@@ -94,9 +106,45 @@ pub(crate) unsafe fn serve(
     if unsafe { redirect(r, ctx, view, route) }.is_some() {
         return DECLINED;
     }
+    // SAFETY: as the caller's.
+    unsafe { note_failure(r, "it could not be asked") };
     // SAFETY: as the caller's; neither is used again.
     unsafe { respond::send(r, &route.default_answer()) };
     DONE
+}
+
+/// Counts a request that HUMAN did not answer, and says so, at most once a minute for all workers
+/// together. Meanwhile nginx's own lines about such requests are held back.
+///
+/// # Safety
+///
+/// `r` must be a live request with a context and no reference into it alive.
+unsafe fn note_failure(r: *mut ngx_http_request_t, what: &str) {
+    // SAFETY: as the caller's.
+    let ctx = unsafe { Ctx::find(r) };
+    // SAFETY: null or the context of this live request.
+    let Some(ctx) = (unsafe { ctx.as_mut() }) else { return };
+    if let Some(first_party) = &mut ctx.first_party
+        && mem::replace(&mut first_party.has_failed, true)
+    {
+        return;
+    }
+    // SAFETY: live request.
+    let main = unsafe { MainConf::of_request(r) };
+    let Some(shared) = main.shared.get() else { return };
+    shared.app(ctx.enforcement.app_place.get()).first_party_failed();
+    if ctx.policy.options().logger_severity == Severity::None {
+        return;
+    }
+    let Some(held_back) = shared.first_party_log.admit(clock::now_ms()) else { return };
+    if let Some(first_party) = &ctx.first_party {
+        // SAFETY: the connection of a live request.
+        unsafe { first_party.log.restore() };
+    }
+    let more = log::held_back(held_back);
+    let text = format!("px: HUMAN did not answer a first-party request: {what}{more}");
+    // SAFETY: live request.
+    unsafe { log::request_line(r, ERR, &text) };
 }
 
 /// # Safety
@@ -145,6 +193,9 @@ unsafe fn redirect(
         limit,
         // SAFETY: zero is the start state of an event.
         deadline: unsafe { mem::zeroed() },
+        // SAFETY: a live request has a connection with a log.
+        log: unsafe { LogState::of((*(*r).connection).log) },
+        has_failed: false,
     }));
     // SAFETY: live request.
     unsafe { (*r).content_handler = Some(content_handler) };
@@ -258,6 +309,11 @@ unsafe extern "C" fn content_handler(r: *mut ngx_http_request_t) -> ngx_int_t {
             // SAFETY: nginx passes a live request.
             let first_party = unsafe { of(r) }?;
             first_party.state = State::Asked;
+            // SAFETY: live request.
+            let main = unsafe { MainConf::of_request(r) };
+            let is_quiet = |shared: &Shared| shared.first_party_log.is_quiet(clock::now_ms());
+            // SAFETY: the connection of a live request.
+            unsafe { first_party.log.hold_back(main.shared.get().is_some_and(is_quiet)) };
             first_party.handler
         },
     );
@@ -326,6 +382,8 @@ unsafe extern "C" fn on_deadline(ev: *mut ngx_event_t) {
             }
             first_party.state = State::Answered;
             let answer = first_party.default.clone();
+            // SAFETY: live request; no reference into its context is used again.
+            unsafe { note_failure(r, "no answer within \"px_first_party_timeout_ms\"") };
             // SAFETY: live request; giving up the upstream releases one reference to it.
             unsafe { ffi::px_request_hold(r) };
             // SAFETY: the upstream was made for the main request itself.
@@ -357,6 +415,8 @@ pub(crate) unsafe fn after_redirect(r: *mut ngx_http_request_t) -> ngx_int_t {
     first_party.stop_timer();
     first_party.state = State::Answered;
     let answer = first_party.default.clone();
+    // SAFETY: live request; no reference into its context is used again.
+    unsafe { note_failure(r, NO_VALID_ANSWER) };
     // SAFETY: live request; not used again.
     unsafe { respond::send(r, &answer) };
     DONE
@@ -393,6 +453,23 @@ pub(crate) unsafe fn on_headers(r: *mut ngx_http_request_t) {
     out.content_type_len = answer.content_type.len();
     out.content_type_lowcase = ptr::null_mut();
     out.charset = str_of("");
+    // SAFETY: live request; no reference into its context is used again.
+    unsafe { note_failure(r, NO_VALID_ANSWER) };
+}
+
+/// The request is about to be logged: an answer that ended too early the browser got as it came.
+///
+/// # Safety
+///
+/// As [`on_headers`].
+pub(crate) unsafe fn at_the_end(r: *mut ngx_http_request_t) {
+    // SAFETY: as the caller's.
+    let Some(first_party) = (unsafe { of(r) }) else { return };
+    // SAFETY: live request.
+    if first_party.state == State::Answered && unsafe { ffi::px_upstream_answer_is_cut(r) } != 0 {
+        // SAFETY: as above; no reference into its context is used again.
+        unsafe { note_failure(r, "its answer was cut short") };
+    }
 }
 
 /// The body that takes the place of `chain`, or what is left of it: `Some` if the default answer is

@@ -122,6 +122,57 @@ pub(crate) unsafe fn conf_line(cf: *mut ngx_conf_t, level: ngx_uint_t, text: &st
     unsafe { ngx_conf_log_error(level, cf, 0, c"%*s".as_ptr(), text.len(), text.as_ptr()) };
 }
 
+/// What waiting for a service changes in a connection's log and puts back.
+#[derive(Clone, Copy)]
+pub(crate) struct LogState {
+    log: *mut ngx_log_t,
+    level: ngx_uint_t,
+    action: *mut std::ffi::c_char,
+}
+
+impl LogState {
+    /// # Safety
+    ///
+    /// `log` must be the live log of a client's connection.
+    pub(crate) unsafe fn of(log: *mut ngx_log_t) -> Self {
+        // SAFETY: the caller vouches for the log.
+        let found = unsafe { &*log };
+        Self { log, level: found.log_level, action: found.action }
+    }
+
+    /// While a service is known to fail, and one line in a while says so, nginx's own line about
+    /// every single failure is held back.
+    ///
+    /// # Safety
+    ///
+    /// The connection must be live.
+    pub(crate) unsafe fn hold_back(&self, is_quiet: bool) {
+        // SAFETY: the caller vouches for the connection, which owns the log.
+        let log = unsafe { &mut *self.log };
+        if is_quiet && log.log_level < NGX_LOG_DEBUG as ngx_uint_t {
+            log.log_level = ALERT;
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The connection must still be live.
+    pub(crate) unsafe fn restore(&self) {
+        // SAFETY: the caller vouches for the connection, which owns the log.
+        let log = unsafe { &mut *self.log };
+        log.log_level = self.level;
+        log.action = self.action;
+    }
+}
+
+/// The end of a line that stands for others.
+pub(crate) fn held_back(lines: u64) -> String {
+    match lines {
+        0 => String::new(),
+        n => format!("; {n} such lines were held back"),
+    }
+}
+
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LINE)]
 }

@@ -17,7 +17,7 @@ use nginx_sys::{
 use px_core::node;
 
 use crate::ffi::{self, OK};
-use crate::log::ALERT;
+use crate::log::LogState;
 use crate::subrequest;
 use crate::upstream::Slot;
 
@@ -184,7 +184,7 @@ impl Call {
         sub.loc_conf = destination.loc_conf;
         sub.write_event_handler = Some(run_location);
         // SAFETY: the connection is live.
-        unsafe { call.restored.enter(call.waiting.is_quiet) };
+        unsafe { call.restored.hold_back(call.waiting.is_quiet) };
         call.deadline.handler = Some(on_deadline);
         call.deadline.data = (&raw mut *call).cast();
         call.deadline.log = log;
@@ -266,49 +266,6 @@ impl Drop for Call {
     /// The request ends while the call is open (the client went away).
     fn drop(&mut self) {
         self.stop_timer();
-    }
-}
-
-/// What a call changes in the connection's log and puts back.
-#[derive(Clone, Copy)]
-struct LogState {
-    log: *mut ngx_log_t,
-    level: ngx_uint_t,
-    action: *mut std::ffi::c_char,
-}
-
-impl LogState {
-    /// # Safety
-    ///
-    /// `log` must be the live log of the client's connection.
-    unsafe fn of(log: *mut ngx_log_t) -> Self {
-        // SAFETY: the caller vouches for the log.
-        let found = unsafe { &*log };
-        Self { log, level: found.log_level, action: found.action }
-    }
-
-    /// While a service is known to fail, and one line in a while says so, nginx's own line about
-    /// every single failed call is held back.
-    ///
-    /// # Safety
-    ///
-    /// The connection must be live.
-    unsafe fn enter(&self, is_quiet: bool) {
-        // SAFETY: the caller vouches for the connection, which owns the log.
-        let log = unsafe { &mut *self.log };
-        if is_quiet && log.log_level < NGX_LOG_DEBUG as ngx_uint_t {
-            log.log_level = ALERT;
-        }
-    }
-
-    /// # Safety
-    ///
-    /// The connection must still be live.
-    unsafe fn restore(&self) {
-        // SAFETY: the caller vouches for the connection, which owns the log.
-        let log = unsafe { &mut *self.log };
-        log.log_level = self.level;
-        log.action = self.action;
     }
 }
 

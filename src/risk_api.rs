@@ -125,10 +125,7 @@ pub(crate) unsafe fn report_failure(
         }
         None => "no answer within \"px_s2s_timeout\"".to_owned(),
     };
-    let more = match held_back {
-        0 => String::new(),
-        n => format!("; {n} such lines were held back"),
-    };
+    let more = log::held_back(held_back);
     let done = match verdict.action {
         Action::Pass | Action::SimulatedBlock => "the visitor passes",
         Action::Block => "the visitor gets the challenge of the hype sale",

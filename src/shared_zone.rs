@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) spool_log: Limit,
     pub(crate) background_log: Limit,
     pub(crate) node_log: Limit,
+    pub(crate) first_party_log: Limit,
     /// Of requests to traffic-analysis nodes.
     pub(crate) node: Node,
     pub(crate) apps: AppPlaces,

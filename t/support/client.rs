@@ -57,10 +57,15 @@ pub fn read(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 impl Connection {
     pub fn open(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("nginx accepts connections");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_nodelay(true).expect("a socket option can be set");
-        Self { stream, unread: Vec::new() }
+        Self::try_open(addr).expect("nginx accepts connections")
+    }
+
+    /// As [`open`](Self::open) where the server may not be there.
+    pub fn try_open(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, unread: Vec::new() })
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -79,34 +84,43 @@ impl Connection {
         Ok(n)
     }
 
-    fn line(&mut self) -> String {
+    /// As [`fill`](Self::fill) where more must come.
+    fn more(&mut self) -> io::Result<()> {
+        if self.fill()? == 0 {
+            let text = String::from_utf8_lossy(&self.unread);
+            let what = format!("the connection was closed within {text:?}");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        Ok(())
+    }
+
+    fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.unread.windows(2).position(|w| w == b"\r\n") {
                 let line = String::from_utf8_lossy(&self.unread[..end]).into_owned();
                 self.unread.drain(..end + 2);
-                return line;
+                return Ok(line);
             }
-            let n = self.fill().expect("an answer in time");
-            assert!(
-                n != 0,
-                "the connection was closed within {:?}",
-                String::from_utf8_lossy(&self.unread)
-            );
+            self.more()?;
         }
     }
 
-    fn exactly(&mut self, len: usize) -> Vec<u8> {
+    fn exactly(&mut self, len: usize) -> io::Result<Vec<u8>> {
         while self.unread.len() < len {
-            let n = self.fill().expect("an answer in time");
-            assert!(n != 0, "the connection was closed within a body");
+            self.more()?;
         }
-        self.unread.drain(..len).collect()
+        Ok(self.unread.drain(..len).collect())
     }
 
     /// The next final answer; interim ones are skipped. `head` if the request was HEAD.
     pub fn receive_to(&mut self, head: bool) -> Response {
+        self.try_receive_to(head).expect("an answer in time")
+    }
+
+    /// As [`receive_to`](Self::receive_to) where the connection may end before.
+    pub fn try_receive_to(&mut self, head: bool) -> io::Result<Response> {
         loop {
-            let status_line = self.line();
+            let status_line = self.line()?;
             let status = status_line
                 .split(' ')
                 .nth(1)
@@ -114,7 +128,7 @@ impl Connection {
                 .unwrap_or_else(|| panic!("no status in {status_line:?}"));
             let mut response = Response { status, ..Response::default() };
             loop {
-                let line = self.line();
+                let line = self.line()?;
                 if line.is_empty() {
                     break;
                 }
@@ -125,26 +139,26 @@ impl Connection {
                 continue;
             }
             if head || status == 204 || status == 304 {
-                return response;
+                return Ok(response);
             }
             if response.header("transfer-encoding") == Some("chunked") {
                 loop {
-                    let len = usize::from_str_radix(self.line().trim(), 16).expect("a chunk size");
-                    let chunk = self.exactly(len);
+                    let len = usize::from_str_radix(self.line()?.trim(), 16).expect("a chunk size");
+                    let chunk = self.exactly(len)?;
                     response.body.extend_from_slice(&chunk);
-                    self.line();
+                    self.line()?;
                     if len == 0 {
                         break;
                     }
                 }
             } else if let Some(len) = response.header("content-length") {
                 let len = len.parse().expect("a content length");
-                response.body = self.exactly(len);
+                response.body = self.exactly(len)?;
             } else {
-                while self.fill().expect("an answer in time") != 0 {}
+                while self.fill()? != 0 {}
                 response.body = std::mem::take(&mut self.unread);
             }
-            return response;
+            return Ok(response);
         }
     }
 
@@ -156,6 +170,11 @@ impl Connection {
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill().expect("the end in time") != 0 {}
         std::mem::take(&mut self.unread)
+    }
+
+    /// Nothing of an answer has arrived.
+    pub fn is_silent(&self) -> bool {
+        self.unread.is_empty()
     }
 
     /// True once the server has closed the connection without a further byte.

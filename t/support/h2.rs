@@ -64,9 +64,7 @@ impl H2 {
             // RFC 7541 § 6.2.2: a literal that is not indexed, without Huffman coding.
             block.push(0);
             for text in [name, value] {
-                let len = u8::try_from(text.len()).expect("short texts only");
-                assert!(len < 127, "short texts only");
-                block.push(len);
+                push_length(&mut block, text.len());
                 block.extend_from_slice(text.as_bytes());
             }
         }
@@ -123,6 +121,19 @@ impl H2 {
             _ => {}
         }
     }
+}
+
+/// RFC 7541 § 5.1: a number with a prefix of seven bits.
+fn push_length(block: &mut Vec<u8>, len: usize) {
+    let Some(mut rest) = len.checked_sub(127) else {
+        return block.push(u8::try_from(len).expect("below 127"));
+    };
+    block.push(127);
+    while rest >= 128 {
+        block.push(u8::try_from(rest % 128 + 128).expect("a byte"));
+        rest /= 128;
+    }
+    block.push(u8::try_from(rest).expect("below 128"));
 }
 
 /// The status, which comes first in a header block (RFC 7541 appendix A, entries 8 to 14).

@@ -21,18 +21,31 @@ struct Shared {
     requests: Mutex<Vec<Vec<u8>>>,
     arrived: Condvar,
     answer: Mutex<Vec<u8>>,
+    /// Every request is its own answer instead.
+    echoes: bool,
     stopped: AtomicBool,
 }
 
 impl Origin {
     /// Answers 200 with the text `origin` until told otherwise.
     pub fn start() -> Self {
+        Self::start_as(false)
+    }
+
+    /// Answers each request with its own bytes, keeps connections, and keeps no requests: for any number
+    /// of them.
+    pub fn echo() -> Self {
+        Self::start_as(true)
+    }
+
+    fn start_as(echoes: bool) -> Self {
         let listener = super::nginx::listener();
         let addr = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             requests: Mutex::default(),
             arrived: Condvar::new(),
             answer: Mutex::default(),
+            echoes,
             stopped: AtomicBool::new(false),
         });
         let origin = Self { addr, shared: Arc::clone(&shared) };
@@ -109,6 +122,16 @@ impl Drop for Origin {
 
 fn serve(mut stream: TcpStream, shared: &Shared) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(15)));
+    while shared.echoes {
+        let _ = stream.set_nodelay(true);
+        let Some(request) = read_request(&mut stream) else { return };
+        let head = format!("HTTP/1.1 200 Told\r\nContent-Length: {}\r\n\r\n", request.len());
+        let mut answer = head.into_bytes();
+        answer.extend_from_slice(&request);
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
     let Some(request) = read_request(&mut stream) else { return };
     shared.requests.lock().expect("not poisoned").push(request);
     shared.arrived.notify_all();

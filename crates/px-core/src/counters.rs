@@ -117,6 +117,7 @@ pub struct App {
     durations: Histogram,
     derivations: AtomicU64,
     over_budget: AtomicU64,
+    first_party_errors: AtomicU64,
 }
 
 impl App {
@@ -133,6 +134,11 @@ impl App {
     /// The Risk API is not called: the circuit breaker is open.
     pub fn call_not_made(&self) {
         self.not_made.fetch_add(1, Relaxed);
+    }
+
+    /// HUMAN did not answer a first-party request, or not to the end.
+    pub fn first_party_failed(&self) {
+        self.first_party_errors.fetch_add(1, Relaxed);
     }
 
     /// A call ended after so many milliseconds.
@@ -190,6 +196,10 @@ impl App {
 
     pub fn over_budget(&self) -> u64 {
         self.over_budget.load(Relaxed)
+    }
+
+    pub fn first_party_errors(&self) -> u64 {
+        self.first_party_errors.load(Relaxed)
     }
 }
 
@@ -399,5 +409,7 @@ mod tests {
         app.tokens(Tally { derivations: 0, over_budget: 2 });
         app.tokens(Tally { derivations: 1, over_budget: 1 });
         assert_eq!((app.derivations(), app.over_budget()), (4, 3));
+        app.first_party_failed();
+        assert_eq!(app.first_party_errors(), 1);
     }
 }

@@ -143,6 +143,7 @@ mod sample {
         }
         app.call_not_made();
         app.tokens(Tally { derivations: 2, over_budget: 1 });
+        app.first_party_failed();
         app
     }
 

@@ -64,6 +64,11 @@ pub(crate) fn give(
             wire.drain(Some(LEAVE_TAKING));
             Ok(false)
         }
+        Behaviour::ResetWithin(sent) => {
+            truncate(wire, &reply, reply.body.len() as u64, *sent)?;
+            wire.reset_on_close();
+            Ok(false)
+        }
         Behaviour::Trickle(pause) => trickle(wire, &reply, *pause, is_head, keep_alive, closing),
         Behaviour::ChunkedAnswer => {
             send_chunked(wire, &reply, is_head, keep_alive)?;

@@ -36,6 +36,8 @@ pub enum Behaviour {
         /// How many bytes of the body follow (the reply's, filled up with blanks).
         sent: u64,
     },
+    /// Sends the head and so many bytes of the body, and closes with a TCP reset.
+    ResetWithin(u64),
     /// Sends head and body byte by byte with this pause before each.
     Trickle(Duration),
     /// Answers 200 with a good Risk API answer blown up to this many bytes of JSON.
@@ -75,6 +77,7 @@ impl Behaviour {
             | Self::CloseBeforeAnswer
             | Self::HalfClose
             | Self::Truncate { .. }
+            | Self::ResetWithin(_)
             | Self::Hang
             | Self::NotHttp(_) => false,
         }
@@ -96,7 +99,7 @@ impl Behaviour {
 
     /// Reads the form the control endpoint and [`Display`] use, e.g. `{"behaviour": "delay",
     /// "ms": 500}`. Members: `ms` (delay, trickle, and a pause before any other), `status`,
-    /// `bytes` (huge), `declared` and `sent` (truncate), `body` or `body_base64` (body, not_http).
+    /// `bytes` (huge), `sent` (reset_within), `declared` and `sent` (truncate), `body` or `body_base64` (body, not_http).
     pub fn from_json(value: &Value) -> Result<Self, String> {
         let number = |name: &str| {
             value.get(name).and_then(Value::as_u64).ok_or(format!("{name:?} must be a number"))
@@ -120,6 +123,7 @@ impl Behaviour {
             "close_before_answer" => Self::CloseBeforeAnswer,
             "half_close" => Self::HalfClose,
             "truncate" => Self::Truncate { declared: number("declared")?, sent: number("sent")? },
+            "reset_within" => Self::ResetWithin(number("sent")?),
             "huge" => Self::Huge(number("bytes")?),
             "hang" => Self::Hang,
             "not_http" => Self::NotHttp(body_of(value)?),
@@ -159,6 +163,7 @@ impl Display for Behaviour {
             Self::CloseBeforeAnswer => write!(f, "close_before_answer"),
             Self::HalfClose => write!(f, "half_close"),
             Self::Truncate { declared, sent } => write!(f, "truncate {sent} of {declared} bytes"),
+            Self::ResetWithin(sent) => write!(f, "reset_within, after {sent} bytes"),
             Self::Trickle(pause) => write!(f, "trickle {pause:?}"),
             Self::Huge(bytes) => write!(f, "huge, {bytes} bytes"),
             Self::Hang => write!(f, "hang"),
@@ -224,6 +229,7 @@ mod tests {
                 json!({"behaviour": "truncate", "declared": 9, "sent": 3}),
                 Behaviour::Truncate { declared: 9, sent: 3 },
             ),
+            (json!({"behaviour": "reset_within", "sent": 3}), Behaviour::ResetWithin(3)),
             (json!({"behaviour": "huge", "bytes": 10}), Behaviour::Huge(10)),
             (json!({"behaviour": "trickle", "ms": 1}), Behaviour::Trickle(ms(1))),
         ] {

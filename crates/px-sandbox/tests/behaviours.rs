@@ -111,6 +111,20 @@ fn truncate_sends_less_than_it_declares() {
 }
 
 #[test]
+fn reset_within_an_answer_comes_after_its_head() {
+    let (sandbox, mut client) = start(Behaviour::ResetWithin(3));
+    sandbox.answer_risk(Reply::json(json!({"a": 1})));
+    client.send(risk_call());
+    let (bytes, end) = client.rest();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("Content-Length: 7"), "{head}");
+    assert_eq!(body, "{\"a");
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(!sandbox.risk_calls()[0].accepted);
+}
+
+#[test]
 fn trickle_pauses_before_every_byte() {
     let pause = Duration::from_millis(1);
     let (sandbox, mut client) = start(Behaviour::Trickle(pause));

@@ -91,6 +91,7 @@ fn application(app: &App) -> Value {
         },
         "key_derivations": app.derivations(),
         "forged_cookies_over_budget": app.over_budget(),
+        "first_party_errors": app.first_party_errors(),
     })
 }
 
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(durations["buckets"]["+Inf"], 3);
         assert_eq!(app["key_derivations"], 2);
         assert_eq!(app["forged_cookies_over_budget"], 1);
+        assert_eq!(app["first_party_errors"], 1);
         let breakers = &page["circuit_breakers"];
         assert_eq!(breakers["https://sapi-pxabcd1234.perimeterx.net"], "open");
         assert_eq!(breakers["\"quoted\"\\\n"], "half_open");

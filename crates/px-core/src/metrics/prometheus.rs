@@ -12,6 +12,7 @@ pub(super) fn write(snapshot: &Snapshot<'_>) -> String {
     module(&mut text, snapshot);
     requests(&mut text, snapshot);
     risk_api(&mut text, snapshot);
+    first_party(&mut text, snapshot);
     tokens(&mut text, snapshot);
     activities(&mut text, snapshot);
     documents(&mut text, snapshot);
@@ -77,6 +78,14 @@ fn risk_api(text: &mut Text, snapshot: &Snapshot<'_>) {
     for (backend, state) in &snapshot.backends {
         breakers.sample(&[("backend", backend)], *state as u8);
     }
+}
+
+fn first_party(text: &mut Text, snapshot: &Snapshot<'_>) {
+    let family = text.counter(
+        "px_first_party_errors_total",
+        "First-party requests that HUMAN did not answer, or not to the end.",
+    );
+    each_app(family, snapshot, App::first_party_errors);
 }
 
 fn tokens(text: &mut Text, snapshot: &Snapshot<'_>) {
@@ -312,6 +321,7 @@ mod tests {
              px_risk_api_duration_seconds_count{app_id=\"PXabcd1234\"} 3\n",
             "px_circuit_breaker_state{backend=\"https://sapi-pxabcd1234.perimeterx.net\"} 1\n\
              px_circuit_breaker_state{backend=\"\\\"quoted\\\"\\\\\\n\"} 2\n",
+            "px_first_party_errors_total{app_id=\"PXabcd1234\"} 1\n",
             "px_key_derivations_total{app_id=\"PXabcd1234\"} 2\n",
             "px_forged_cookies_over_budget_total{app_id=\"PXabcd1234\"} 1\n",
             "px_token_cache_hits_total{zone=\"px_token_cache\"} 7\n",

@@ -48,8 +48,8 @@ Endpoints: risk activities telemetry health csp config snippet logs sensor captc
 solve other. The remote configuration (config) is 404 until it is ordered:
   {\"endpoint\": \"config\", \"reply\": {\"body\": {\"id\": \"rc-1\", \"version\": 1, \"lastUpdated\":
     1750000000000, \"configValue\": {\"px_remote_config_enabled\": true}}}}
-Behaviours: normal delay status body reset close_before_answer half_close truncate trickle huge
-hang not_http chunked_answer keep_alive_off stale_keep_alive.
+Behaviours: normal delay status body reset close_before_answer half_close truncate reset_within
+trickle huge hang not_http chunked_answer keep_alive_off stale_keep_alive.
 ";
 
 struct Options {

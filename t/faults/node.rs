@@ -1,0 +1,36 @@
+//! The traffic-analysis node fails.
+
+use crate::load::{Answer, Class};
+use crate::matrix::{Row, Sign};
+use crate::site::Backend;
+use crate::wire;
+
+const NODE: &[Backend] = &[Backend::Node];
+
+/// There is no decision: requests pass.
+fn decides_nothing(row: Row, result: &'static str) -> Row {
+    let labels: &'static [(&str, &str)] = match result {
+        "timeout" => &[("result", "timeout")],
+        _ => &[("result", "error")],
+    };
+    row.with_node()
+        .during(&[Class::Attack], &[Answer::Origin("pass cookie")])
+        .sign(Sign::Line("px: wallarm node: "))
+        .sign(Sign::Grows("px_wallarm_requests_total", labels))
+        .sign(Sign::Logged("$px_wallarm_status", result))
+        .lines_a_second(30)
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = vec![decides_nothing(wire::refuses(NODE), "error")];
+    for fault in [wire::RESET, wire::HALF_CLOSED, wire::GARBAGE, wire::LONG_HEAD, wire::ERROR] {
+        rows.push(decides_nothing(wire::misbehaves(NODE, fault), "error"));
+    }
+    for fault in [wire::SILENT, wire::TRICKLE] {
+        rows.push(decides_nothing(wire::misbehaves(NODE, fault), "timeout"));
+    }
+    for stranger in wire::STRANGERS {
+        rows.push(decides_nothing(wire::is_a_stranger(Backend::Node, stranger), "error"));
+    }
+    rows
+}
