@@ -152,6 +152,23 @@ impl Connection {
         self.receive_to(false)
     }
 
+    /// The next interim answer: its status line.
+    pub fn receive_interim(&mut self) -> String {
+        let line = self.line();
+        assert!(self.line().is_empty(), "an interim answer has no headers");
+        line
+    }
+
+    /// So many bytes of whatever comes.
+    pub fn receive_bytes(&mut self, len: usize) -> Vec<u8> {
+        self.exactly(len)
+    }
+
+    /// Says that nothing more will be sent, and listens on.
+    pub fn end_sending(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).expect("the connection is open");
+    }
+
     /// Everything up to the end of the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.fill().expect("the end in time") != 0 {}

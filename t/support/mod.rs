@@ -5,6 +5,7 @@
 pub mod chromium;
 pub mod client;
 pub mod conf_check;
+pub mod decisions;
 pub mod h2;
 pub mod markdown;
 pub mod nginx;
