@@ -103,24 +103,30 @@ impl Connection {
         self.unread.drain(..len).collect()
     }
 
+    /// The next answer without its body, whatever its status.
+    pub fn receive_head(&mut self) -> Response {
+        let status_line = self.line();
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status in {status_line:?}"));
+        let mut response = Response { status, ..Response::default() };
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                return response;
+            }
+            let (name, value) = line.split_once(':').expect("a header line has a colon");
+            response.headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+    }
+
     /// The next final answer; interim ones are skipped. `head` if the request was HEAD.
     pub fn receive_to(&mut self, head: bool) -> Response {
         loop {
-            let status_line = self.line();
-            let status = status_line
-                .split(' ')
-                .nth(1)
-                .and_then(|status| status.parse().ok())
-                .unwrap_or_else(|| panic!("no status in {status_line:?}"));
-            let mut response = Response { status, ..Response::default() };
-            loop {
-                let line = self.line();
-                if line.is_empty() {
-                    break;
-                }
-                let (name, value) = line.split_once(':').expect("a header line has a colon");
-                response.headers.push((name.to_owned(), value.trim().to_owned()));
-            }
+            let mut response = self.receive_head();
+            let status = response.status;
             if status < 200 {
                 continue;
             }
@@ -150,13 +156,6 @@ impl Connection {
 
     pub fn receive(&mut self) -> Response {
         self.receive_to(false)
-    }
-
-    /// The next interim answer: its status line.
-    pub fn receive_interim(&mut self) -> String {
-        let line = self.line();
-        assert!(self.line().is_empty(), "an interim answer has no headers");
-        line
     }
 
     /// So many bytes of whatever comes.
