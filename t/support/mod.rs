@@ -7,6 +7,7 @@ pub mod client;
 pub mod conf_check;
 pub mod decisions;
 pub mod h2;
+pub mod http2;
 pub mod markdown;
 pub mod nginx;
 pub mod node;
