@@ -40,6 +40,14 @@ px_request_want_body(ngx_http_request_t *r)
 }
 
 
+/* The answer is not what the client's conditions (If-None-Match and the like) are about. */
+void
+px_request_ignore_conditions(ngx_http_request_t *r)
+{
+    r->disable_not_modified = 1;
+}
+
+
 /* The module looks at the answer's body on its way. */
 void
 px_request_want_in_memory(ngx_http_request_t *r)

@@ -9,7 +9,7 @@ use px_core::enforce::{Answer, BlockKind};
 
 use crate::conf::Enforcement;
 use crate::ctx::{Ctx, Pinned, Stage};
-use crate::ffi::{AGAIN, DECLINED, DONE};
+use crate::ffi::{self, AGAIN, DECLINED, DONE};
 use crate::hooks::{Handler, Target};
 use crate::log::{self, ERR};
 use crate::{named_location, page_request, respond};
@@ -152,6 +152,11 @@ unsafe fn go(
     let pinned = Pinned { status, headers: answer.headers.clone() };
     // SAFETY: the context of this live request, borrowed for this statement.
     unsafe { (*ctx).pinned = Some(pinned) };
+    if status.is_some() {
+        // They are about what was asked for, not about this page.
+        // SAFETY: live request.
+        unsafe { ffi::px_request_ignore_conditions(r) };
+    }
     // SAFETY: as the caller's.
     if unsafe { named_location::go(r, location) } {
         return true;

@@ -521,6 +521,7 @@ fn what_nginx_refuses_is_no_visit() {
         b"GET / HTTP/1.1\r\nHost: site.test\r\nX: a\0b\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: site.test\r\nContent-Length: x\r\n\r\n",
         b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+        b"TRACE / HTTP/1.1\r\nHost: site.test\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     ] {
         let mut visitor = Connection::open(site.nginx.addr());

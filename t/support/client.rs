@@ -112,6 +112,29 @@ impl Connection {
         Ok(self.unread.drain(..len).collect())
     }
 
+    /// The next answer without its body, whatever its status.
+    pub fn receive_head(&mut self) -> Response {
+        self.try_receive_head().expect("an answer in time")
+    }
+
+    fn try_receive_head(&mut self) -> io::Result<Response> {
+        let status_line = self.line()?;
+        let status = status_line
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or_else(|| panic!("no status in {status_line:?}"));
+        let mut response = Response { status, ..Response::default() };
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(response);
+            }
+            let (name, value) = line.split_once(':').expect("a header line has a colon");
+            response.headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+    }
+
     /// The next final answer; interim ones are skipped. `head` if the request was HEAD.
     pub fn receive_to(&mut self, head: bool) -> Response {
         self.try_receive_to(head).expect("an answer in time")
@@ -120,21 +143,8 @@ impl Connection {
     /// As [`receive_to`](Self::receive_to) where the connection may end before.
     pub fn try_receive_to(&mut self, head: bool) -> io::Result<Response> {
         loop {
-            let status_line = self.line()?;
-            let status = status_line
-                .split(' ')
-                .nth(1)
-                .and_then(|status| status.parse().ok())
-                .unwrap_or_else(|| panic!("no status in {status_line:?}"));
-            let mut response = Response { status, ..Response::default() };
-            loop {
-                let line = self.line()?;
-                if line.is_empty() {
-                    break;
-                }
-                let (name, value) = line.split_once(':').expect("a header line has a colon");
-                response.headers.push((name.to_owned(), value.trim().to_owned()));
-            }
+            let mut response = self.try_receive_head()?;
+            let status = response.status;
             if status < 200 {
                 continue;
             }
@@ -164,6 +174,16 @@ impl Connection {
 
     pub fn receive(&mut self) -> Response {
         self.receive_to(false)
+    }
+
+    /// So many bytes of whatever comes.
+    pub fn receive_bytes(&mut self, len: usize) -> Vec<u8> {
+        self.exactly(len).expect("so many bytes in time")
+    }
+
+    /// Says that nothing more will be sent, and listens on.
+    pub fn end_sending(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).expect("the connection is open");
     }
 
     /// Everything up to the end of the connection.

@@ -5,7 +5,9 @@
 pub mod chromium;
 pub mod client;
 pub mod conf_check;
+pub mod decisions;
 pub mod h2;
+pub mod http2;
 pub mod markdown;
 pub mod nginx;
 pub mod node;

@@ -1,6 +1,7 @@
 //! Which field belongs into which message and what it may look like: the tables of risk-api.md
 //! § 3.2 and activities.md § 4.1 as data.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::net::IpAddr;
 
@@ -357,10 +358,10 @@ fn is_call_reason(text: &str) -> bool {
 
 fn are_cookie_names(value: &Value) -> bool {
     let Some(names) = value.as_array() else { return false };
-    names.iter().enumerate().all(|(position, name)| {
-        name.as_str().is_some_and(|name| !name.is_empty())
-            && !names.iter().take(position).any(|before| before == name)
-    })
+    let mut known = HashSet::new();
+    names
+        .iter()
+        .all(|name| name.as_str().is_some_and(|name| !name.is_empty() && known.insert(name)))
 }
 
 fn are_sorted_texts(value: &Value) -> bool {
