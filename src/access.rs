@@ -272,8 +272,10 @@ unsafe fn ask(
     let chosen = enforcement.risk_backend.and_then(|own| unsafe { risk_backend::choose(r, own) });
     let breaker = breaker(main, &enforcement, chosen.as_ref());
     // SAFETY: as above.
-    unsafe { (*ctx).risk_backend = chosen };
-    if breaker.is_some_and(|breaker| !breaker.admits(clock::now_ms())) {
+    let known = unsafe { &mut *ctx };
+    known.risk_backend = chosen;
+    known.asked = clock::steady_ms();
+    if breaker.is_some_and(|breaker| !breaker.admits(clock::steady_ms())) {
         count(main, &enforcement, App::call_not_made);
         let outcome = Outcome::NotMade { cause: "the circuit breaker of the Risk API is open" };
         // SAFETY: as the caller's.
@@ -310,7 +312,8 @@ unsafe fn judge(r: *mut ngx_http_request_t, ctx: *mut Ctx) -> ngx_int_t {
         unsafe { (*ctx).stage = Stage::Settled };
         return DECLINED;
     };
-    let took = clock::now_ms().saturating_sub(pending.asked());
+    // SAFETY: as above.
+    let took = clock::steady_ms().saturating_sub(unsafe { (*ctx).asked });
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
     // SAFETY: the context of this live request, borrowed for this statement.
@@ -331,10 +334,14 @@ unsafe fn conclude(
     // SAFETY: the context of this live request, borrowed for this statement.
     let enforcement = unsafe { Rc::clone(&(*ctx).enforcement) };
     let was_made = !matches!(outcome, Outcome::NotMade { .. });
-    let now = clock::now_ms();
+    let now = clock::steady_ms();
+    // SAFETY: as above.
+    let took = now.saturating_sub(unsafe { (*ctx).asked });
     // SAFETY: as above.
     let policy = unsafe { Rc::clone(&(*ctx).policy) };
-    let verdict = enforce::resume(pending, outcome, &policy, now);
+    // The clock may have been set meanwhile.
+    let ended = pending.asked() + took;
+    let verdict = enforce::resume(pending, outcome, &policy, ended);
     if was_made {
         let failed = verdict.s2s_error.is_some() || verdict.has_timed_out;
         // SAFETY: live request.

@@ -330,7 +330,7 @@ impl Reporter {
         self.show_queue(main);
         for line in tally.take_lines() {
             let level = match line.level {
-                Level::Outage if shared.spool_log.admit(clock::now_ms()).is_none() => continue,
+                Level::Outage if shared.spool_log.admit(clock::steady_ms()).is_none() => continue,
                 Level::Error => ERR,
                 Level::Outage | Level::Warn => WARN,
                 Level::Notice => NOTICE,
@@ -458,7 +458,7 @@ fn newly(seen: &mut u64, tally: &AtomicU64) -> u64 {
 fn count_lost(main: &MainConf, count: u64, reason: &str) {
     let Some(shared) = main.shared.get() else { return };
     let total = shared.activities_lost.fetch_add(count, Ordering::Relaxed) + count;
-    if shared.activities_log.admit(clock::now_ms()).is_some() {
+    if shared.activities_log.admit(clock::steady_ms()).is_some() {
         let reason = log::one_line(reason, 300);
         log::cycle_line(
             ERR,

@@ -114,10 +114,10 @@ pub(crate) struct Background {
 struct State {
     /// Number of the document that is in use.
     number: u64,
-    /// When it was last known to be good, ms since the epoch.
+    /// When it was last known to be good, by the steady clock; 0: never.
     fetched: u64,
     content: Content,
-    /// Of the poller: when the next fetch is due, ms since the epoch, and how many are left until the
+    /// Of the poller: when the next fetch is due, by the steady clock, and how many are left until the
     /// wanted version is given up.
     due: Option<u64>,
     attempts_left: u32,
@@ -186,7 +186,10 @@ impl Background {
                 Kind::Snippet => ("snippet", url(), None),
                 Kind::RemoteConfig(own) => ("remote_config", own.id.clone(), Some(state.version())),
             };
-            let fetched = state.fetched;
+            let fetched = match state.fetched {
+                0 => 0,
+                at => clock::now_ms().saturating_sub(clock::steady_ms().saturating_sub(at)),
+            };
             px_core::metrics::Document { task: word, source, fetched, version }
         });
         described.collect()
@@ -401,7 +404,7 @@ fn look(main: &MainConf, worker: &mut Worker) {
     }
     // Armed first: whatever goes wrong below, there is a next look.
     worker.background.arm(LOOK_MS);
-    let now = clock::now_ms();
+    let now = clock::steady_ms();
     if let Some(documents) = main.documents.get() {
         let is_poller = documents.lead(main.configuration.get(), now);
         let background = &mut worker.background;
@@ -674,7 +677,7 @@ pub(crate) fn send_initial_telemetry(main: &MainConf, worker: &mut Worker) {
 /// One line about a fetch that failed, at most one a minute from all tasks together.
 fn complain(main: &MainConf, task: &Task, reason: &str) {
     let Some(shared) = main.shared.get() else { return };
-    let Some(held_back) = shared.background_log.admit(clock::now_ms()) else { return };
+    let Some(held_back) = shared.background_log.admit(clock::steady_ms()) else { return };
     let more = log::held_back(held_back);
     let reason = log::one_line(reason, 300);
     let text =

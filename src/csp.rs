@@ -23,7 +23,7 @@ pub(crate) unsafe fn on_headers(r: *mut ngx_http_request_t, ctx: &Ctx) {
     }
     // SAFETY: live request.
     let main = unsafe { MainConf::of_request(r) };
-    let now = clock::now_ms();
+    let now = clock::steady_ms();
     let found = main.with_worker(|worker| {
         let policy = worker.background.csp_policy(task, ctx.enforcement.csp_limit_ms, now)?;
         Some((policy, worker.request_ids.next()?))

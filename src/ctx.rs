@@ -41,6 +41,8 @@ pub(crate) struct Ctx {
     pub(crate) call: Option<Box<Call>>,
     /// What it is about, until it has ended.
     pub(crate) pending: Option<Box<Pending<'static>>>,
+    /// When it was asked about, by the steady clock.
+    pub(crate) asked: u64,
     pub(crate) verdict: Option<Verdict<'static>>,
     /// What is to be got ready before the request is judged.
     pub(crate) preparation: Option<Box<Preparation>>,
@@ -128,6 +130,7 @@ impl Ctx {
             risk_backend: None,
             call: None,
             pending: None,
+            asked: 0,
             verdict: None,
             preparation: None,
             extracted: None,

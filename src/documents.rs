@@ -35,7 +35,7 @@ struct Poller {
     pid: AtomicU64,
     /// Number of the configuration it runs under.
     configuration: AtomicU64,
-    /// When it was last heard of, ms since the epoch.
+    /// When it was last heard of, by the steady clock.
     heard: AtomicU64,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Place {
     key: AtomicU64,
     /// Number of the document; 0: none yet.
     number: AtomicU64,
-    /// When it was last fetched or found unchanged, ms since the epoch.
+    /// When it was last fetched or found unchanged, by the steady clock.
     fetched: AtomicU64,
     /// Messages that it has changed, and the highest version they spoke of.
     notices: AtomicU64,
@@ -116,7 +116,7 @@ impl Place {
         self.number.load(Ordering::Acquire)
     }
 
-    /// When it was last known to be good, ms since the epoch.
+    /// When it was last known to be good, by the steady clock.
     pub(crate) fn fetched(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed)
     }

@@ -136,7 +136,7 @@ unsafe fn note_failure(r: *mut ngx_http_request_t, what: &str) {
     if ctx.policy.options().logger_severity == Severity::None {
         return;
     }
-    let Some(held_back) = shared.first_party_log.admit(clock::now_ms()) else { return };
+    let Some(held_back) = shared.first_party_log.admit(clock::steady_ms()) else { return };
     if let Some(first_party) = &ctx.first_party {
         // SAFETY: the connection of a live request.
         unsafe { first_party.log.restore() };
@@ -311,7 +311,7 @@ unsafe extern "C" fn content_handler(r: *mut ngx_http_request_t) -> ngx_int_t {
             first_party.state = State::Asked;
             // SAFETY: live request.
             let main = unsafe { MainConf::of_request(r) };
-            let is_quiet = |shared: &Shared| shared.first_party_log.is_quiet(clock::now_ms());
+            let is_quiet = |shared: &Shared| shared.first_party_log.is_quiet(clock::steady_ms());
             // SAFETY: the connection of a live request.
             unsafe { first_party.log.hold_back(main.shared.get().is_some_and(is_quiet)) };
             first_party.handler

@@ -309,7 +309,7 @@ unsafe fn send(r: *mut ngx_http_request_t, leg: *mut Leg) -> ngx_int_t {
         // SAFETY: as the caller's; the leg is not used again.
         return if node.is_blocking { unsafe { undecided(r, &node) } } else { DECLINED };
     }
-    known.asked = clock::now_ms();
+    known.asked = clock::steady_ms();
     if node.is_blocking {
         // SAFETY: as the caller's.
         return match unsafe { with_message(r, leg, |message| ask(r, leg, &place, message)) } {
@@ -420,7 +420,7 @@ fn ask(
 
 /// nginx's own line about a failed connection says more than ours; one in a while is let through.
 pub(crate) fn is_quiet(main: &MainConf) -> bool {
-    main.shared.get().is_some_and(|own| own.node_log.is_quiet(clock::now_ms()))
+    main.shared.get().is_some_and(|own| own.node_log.is_quiet(clock::steady_ms()))
 }
 
 /// Why there is no call.
@@ -486,7 +486,7 @@ unsafe fn conclude(
     // SAFETY: the leg of this live request, borrowed until the request is answered.
     let known = unsafe { &mut *leg };
     let node = Rc::clone(&known.node);
-    let ms = clock::now_ms().saturating_sub(known.asked);
+    let ms = clock::steady_ms().saturating_sub(known.asked);
     let result = decision.map_or_else(Cause::result, Result::from);
     known.stage = Stage::Settled;
     known.status = Status::Ended(result);

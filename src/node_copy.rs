@@ -70,7 +70,7 @@ impl Copy {
             node,
             place,
             id,
-            began: clock::now_ms(),
+            began: clock::steady_ms(),
             room: Some(room),
             // SAFETY: zero is the start state of an event.
             release: unsafe { mem::zeroed() },
@@ -113,7 +113,7 @@ impl Copy {
         let main = unsafe { MainConf::of_request(self.request) };
         let ending = self.call.as_mut().map_or(Ending::Open, |call| call.take_ending());
         let decision = node::decision(&ending);
-        let ms = clock::now_ms().saturating_sub(self.began);
+        let ms = clock::steady_ms().saturating_sub(self.began);
         node_work::count(main, Mode::Async, decision.map_or_else(Cause::result, Result::from));
         node_work::count_duration(main, ms);
         node_work::note_health(&self.node, &self.place, decision.err());

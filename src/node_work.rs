@@ -85,14 +85,14 @@ pub(crate) fn count_duration(main: &MainConf, ms: u64) {
 
 /// Whether the node may be asked now.
 pub(crate) fn admits(place: &NodePlace) -> bool {
-    place.circuit.borrow_mut().admits(clock::now_ms())
+    place.circuit.borrow_mut().admits(clock::steady_ms())
 }
 
 /// Tells the circuit how an exchange went, and the operator if that changed its state.
 pub(crate) fn note_health(node: &NodeConf, place: &NodePlace, cause: Option<Cause>) {
     let mut circuit = place.circuit.borrow_mut();
     let change = match cause {
-        Some(cause) if cause.is_failure() => circuit.failed(clock::now_ms()),
+        Some(cause) if cause.is_failure() => circuit.failed(clock::steady_ms()),
         Some(cause) if !cause.is_answer() => Change::None,
         _ => circuit.succeeded(),
     };
@@ -125,7 +125,7 @@ pub(crate) struct Trouble<'t> {
 ///
 /// `r` must be null or a live request.
 pub(crate) unsafe fn report(main: &MainConf, r: *mut ngx_http_request_t, trouble: &Trouble<'_>) {
-    let now = clock::now_ms();
+    let now = clock::steady_ms();
     if let Some(shared) = main.shared.get() {
         let _ = shared.node_log.admit(now);
     }
@@ -173,7 +173,7 @@ unsafe extern "C" fn on_summary(ev: *mut ngx_event_t) {
         || {
             // SAFETY: nginx passes the event that fired, whose data is this worker's configuration.
             let main = unsafe { &*(*ev).data.cast::<MainConf>().cast_const() };
-            say_held_back(main, clock::now_ms());
+            say_held_back(main, clock::steady_ms());
         },
     );
 }

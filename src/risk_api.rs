@@ -68,7 +68,7 @@ pub(crate) unsafe fn start(
         },
         wants: Wants::Body,
         ended,
-        is_quiet: main.shared.get().is_some_and(|own| own.risk_log.is_quiet(clock::now_ms())),
+        is_quiet: main.shared.get().is_some_and(|own| own.risk_log.is_quiet(clock::steady_ms())),
     };
     // SAFETY: live request that keeps the call in its context; the location lives as long as the
     // configuration.
@@ -116,7 +116,7 @@ pub(crate) unsafe fn report_failure(
     if severity == Severity::None {
         return;
     }
-    let Some(held_back) = shared.risk_log.admit(clock::now_ms()) else { return };
+    let Some(held_back) = shared.risk_log.admit(clock::steady_ms()) else { return };
     let what = match &verdict.s2s_error {
         Some(error) => {
             let status =

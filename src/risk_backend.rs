@@ -53,7 +53,7 @@ pub(crate) unsafe fn choose(r: *mut ngx_http_request_t, value: ComplexValue) -> 
             // SAFETY: live request.
             let main = unsafe { MainConf::of_request(r) };
             let limit = main.shared.get().map(|shared| &shared.risk_log);
-            if limit.is_some_and(|limit| limit.admit(clock::now_ms()).is_some()) {
+            if limit.is_some_and(|limit| limit.admit(clock::steady_ms()).is_some()) {
                 let text = format!(
                     "px: \"px_risk_backend\" gives \"{}\": {reason}; \"px_backend_url\" is asked",
                     log::one_line(text, 200)

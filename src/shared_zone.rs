@@ -161,7 +161,7 @@ impl Shared {
 /// Lets one line through in a while and counts the others.
 #[repr(C)]
 pub(crate) struct Limit {
-    /// Time of the last line, milliseconds; 0 before the first.
+    /// Time of the last line, by the steady clock; 0 before the first.
     last: AtomicU64,
     held_back: AtomicU64,
 }

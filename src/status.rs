@@ -144,7 +144,7 @@ fn backends(main: &MainConf, shared: &Shared) -> Vec<(String, px_core::breaker::
         let url = &enforcement.backend_url;
         let scheme = if url.tls { "https" } else { "http" };
         let backend = format!("{scheme}://{}", url.authority());
-        found.push((backend, breaker.state(clock::now_ms())));
+        found.push((backend, breaker.state(clock::steady_ms())));
     }
     found
 }
