@@ -1,5 +1,6 @@
 //! The log phase: builds a request's activity and puts it into its batch (activities.md).
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -120,7 +121,9 @@ pub(crate) fn send_telemetry(
 
 /// A worker's batches on their way to the sender thread.
 pub(crate) struct Reporter {
+    /// `None` where there is nobody to report to, and until its threads could be started.
     sender: Option<Sender>,
+    destinations: Vec<Arc<Destination>>,
     batches: Vec<Batch>,
     /// Hands over what is due and reads the thread's tally. Boxed: nginx keeps its address.
     timer: Box<ngx_event_t>,
@@ -155,7 +158,7 @@ struct Batch {
 }
 
 impl Reporter {
-    pub(crate) fn start(main: &MainConf) -> Self {
+    pub(crate) fn new(main: &MainConf) -> Self {
         let mut destinations: Vec<Arc<Destination>> = Vec::new();
         for enforcement in &main.enforcements {
             if !destinations.iter().any(|known| Arc::ptr_eq(known, &enforcement.destination)) {
@@ -163,15 +166,6 @@ impl Reporter {
             }
         }
         let has_spool = destinations.iter().any(|destination| destination.spool.is_some());
-        // Without a destination nobody reports anything.
-        let started = (!destinations.is_empty()).then(|| Sender::start(destinations));
-        let sender = match started.transpose() {
-            Ok(sender) => sender,
-            Err(err) => {
-                log::cycle_line(ERR, &format!("px: cannot start the sender thread: {err}"));
-                None
-            }
-        };
         // SAFETY: zero is the start state of an event.
         let mut timer: Box<ngx_event_t> = Box::new(unsafe { std::mem::zeroed() });
         timer.handler = Some(on_timer);
@@ -181,7 +175,8 @@ impl Reporter {
         // A worker that is told to quit does not wait for this timer: exit_process flushes.
         timer.set_cancelable(1);
         let mut reporter = Self {
-            sender,
+            sender: None,
+            destinations,
             batches: Vec::new(),
             timer,
             seen: Seen::default(),
@@ -195,6 +190,14 @@ impl Reporter {
             reporter.arm(TALLY_INTERVAL_MS);
         }
         reporter
+    }
+
+    /// Starts the threads, unless they run or there is nobody to report to.
+    pub(crate) fn start_sender(&mut self) -> io::Result<()> {
+        if self.sender.is_none() && !self.destinations.is_empty() {
+            self.sender = Some(Sender::start(self.destinations.clone())?);
+        }
+        Ok(())
     }
 
     /// Adds an activity to its batch. `build` appends one JSON object, or returns false.
@@ -263,10 +266,10 @@ impl Reporter {
         if let Some(shared) = main.shared.get() {
             shared.activities_offered.fetch_add(count, Ordering::Relaxed);
         }
-        let offered = self.sender.as_ref().map_or(Err(count), |sender| sender.offer(job));
-        match offered {
-            Ok(()) => self.handed_over += count,
-            Err(lost) => count_lost(main, lost, "the queue of the sender thread is full"),
+        match self.sender.as_ref().map(|sender| sender.offer(job)) {
+            Some(Ok(())) => self.handed_over += count,
+            Some(Err(lost)) => count_lost(main, lost, "the queue of the sender thread is full"),
+            None => count_lost(main, count, "the sender thread could not be started"),
         }
         self.show_queue(main);
         self.arm(TALLY_INTERVAL_MS);

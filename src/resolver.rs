@@ -1,5 +1,6 @@
 //! The thread that keeps the backends' addresses fresh through the system's resolver.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,20 +15,17 @@ use crate::thread;
 const REFRESH: Duration = Duration::from_secs(30);
 /// A name that could not be resolved is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
-/// A starting worker waits at most so long for the first addresses. Old workers still serve then.
-const FIRST_LOOK: Duration = Duration::from_millis(500);
-
 /// The running thread; ends when dropped, without being waited for: it may be inside a lookup.
 pub(crate) struct Resolver {
     _stop: Option<SyncSender<()>>,
 }
 
 impl Resolver {
-    /// Starts the thread if any backend is known by name, and gives it a moment to find addresses.
-    pub(crate) fn start(backends: Vec<Arc<Backend>>) -> Self {
+    /// Starts the thread if any backend is known by name, and gives it `patience` to find addresses.
+    pub(crate) fn start(backends: Vec<Arc<Backend>>, patience: Duration) -> io::Result<Self> {
         let named: Vec<_> = backends.into_iter().filter(|b| !b.is_literal()).collect();
         if named.is_empty() {
-            return Self { _stop: None };
+            return Ok(Self { _stop: None });
         }
         let (stop, stopped) = mpsc::sync_channel::<()>(0);
         let (first, first_done) = mpsc::sync_channel::<()>(1);
@@ -45,10 +43,9 @@ impl Resolver {
                 }
             }
         };
-        if thread::spawn("px resolver", body).is_ok() {
-            let _ = first_done.recv_timeout(FIRST_LOOK);
-        }
-        Self { _stop: Some(stop) }
+        thread::spawn("px resolver", body)?;
+        let _ = first_done.recv_timeout(patience);
+        Ok(Self { _stop: Some(stop) })
     }
 }
 

@@ -205,9 +205,11 @@ impl Spool {
                 let (send, coming) = mpsc::sync_channel(1);
                 let (token, salt) = (token.to_owned(), *salt);
                 let password = token.clone();
-                thread::spawn("px key", move || {
-                    let _ = send.send(Root::derive(&password, &salt));
-                })?;
+                let derive = move || drop(send.send(Root::derive(&password, &salt)));
+                if thread::spawn("px key", derive.clone()).is_err() {
+                    // No thread to be had: better late than lost.
+                    derive();
+                }
                 self.roots.push(Derived { token, salt, coming, root: None });
                 self.roots.len() - 1
             }
