@@ -241,7 +241,12 @@ impl Spool {
     ) -> io::Result<Option<Entry>> {
         let post_bytes = activities.len() as u64;
         let most = POST_BYTES.min(self.setting.max_size / 16);
-        if writer.open.as_ref().is_some_and(|open| open.post_bytes + post_bytes > most) {
+        let is_finished = |open: &OpenFile| {
+            // Somebody has cleared the directory.
+            let is_gone = open.file.metadata().is_ok_and(|file| file.nlink() == 0);
+            is_gone || open.post_bytes + post_bytes > most
+        };
+        if writer.open.as_ref().is_some_and(is_finished) {
             writer.open = None;
         }
         let batch = writer.batch(activities, count)?;
@@ -411,7 +416,8 @@ impl Spool {
         let ledger = self.ledger()?;
         ledger.lock()?;
         let mut bytes = [0; 24];
-        if ledger.read_exact_at(&mut bytes, 0).is_err() {
+        let is_new = ledger.read_exact_at(&mut bytes, 0).is_err();
+        if is_new {
             bytes[8..].copy_from_slice(Uuid::new_v4().as_bytes());
             self.counted = false;
         }
@@ -421,8 +427,12 @@ impl Spool {
         let result = f(self, &mut used);
         if used != before || !self.counted {
             bytes[..8].copy_from_slice(&used.to_le_bytes());
-            ledger.write_all_at(&bytes, 0)?;
-            self.counted = true;
+            let entered = ledger.write_all_at(&bytes, 0);
+            self.counted = entered.is_ok();
+            // The bytes can be counted again; the salt must not be another one each time.
+            if is_new {
+                entered?;
+            }
         }
         result
     }
