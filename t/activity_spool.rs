@@ -646,6 +646,23 @@ fn a_spool_that_cannot_be_used_is_the_operators_trouble_only() {
 }
 
 #[test]
+fn what_is_reported_after_the_directory_was_removed_arrives() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..20);
+    site.spool.wait_for(20);
+    fs::remove_dir_all(site.spool.path()).expect("it can be removed");
+    site.visit(&nginx, 20..40);
+    site.spool.wait_for(20);
+    site.collector.come_back().expect("the port is free again");
+    let activities = site.collector.wait_for_activities(20, SOON);
+    assert_eq!(numbers(&activities), (20..40).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    nginx.quit();
+}
+
+#[test]
 fn without_the_directive_nothing_is_written() {
     let site = Site::new();
     site.collector.go_down();
