@@ -25,6 +25,8 @@ fn main() {
     }
 
     let include = env::var_os("DEP_NGINX_INCLUDE").expect("nginx-sys tells its include path");
+    // Tests build a module of their own.
+    println!("cargo::rustc-env=PX_NGINX_INCLUDE={}", include.display());
     let mut shim = cc::Build::new();
     shim.includes(env::split_paths(&include).collect::<Vec<PathBuf>>());
     // nginx's own headers are not warning free under every compiler; the shim's few lines are.

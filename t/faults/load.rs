@@ -21,8 +21,10 @@ const CLIENTS: usize = 4;
 const REST: Duration = Duration::from_millis(2);
 /// Answers in a row, of each kind of visitor, by which a state of things is taken for settled.
 const SETTLED: usize = 6;
+/// How long a risk cookie lasts.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest wait for a state to settle.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A kind of visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +116,8 @@ pub(crate) enum Answer {
     Refused,
     /// 200 and the 2 MiB that HUMAN sent.
     Large,
+    /// nginx's own error page of this status.
+    Nginx(u16),
     /// The connection ends before there is an answer, or within it.
     Ended,
 }
@@ -121,12 +125,14 @@ pub(crate) enum Answer {
 impl Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Origin(" ") => write!(f, "the origin's page, judged by nobody"),
             Self::Origin(words) => write!(f, "the origin's page (`{words}`)"),
             Self::Challenge => write!(f, "403, the captcha"),
             Self::OfHuman => write!(f, "HUMAN's answer"),
             Self::Default => write!(f, "the default answer, 200"),
             Self::Refused => write!(f, "403 as the node says"),
             Self::Large => write!(f, "what HUMAN sent"),
+            Self::Nginx(status) => write!(f, "nginx's own {status}"),
             Self::Ended => write!(f, "the end of the connection"),
         }
     }
@@ -402,7 +408,7 @@ impl Visitors {
             let cookie = |_| {
                 let uuid = uuid();
                 let mint = Mint::v3(address.app.secret.as_str()).user_agent(BROWSER);
-                let mint = mint.uuid(&uuid).score(score).expires_in(Duration::from_secs(3600));
+                let mint = mint.uuid(&uuid).score(score).expires_in(DAY);
                 (uuid, mint.cookie())
             };
             (0..4).map(cookie).collect()
@@ -540,6 +546,9 @@ impl<'a> Visit<'a> {
                     && given.body == br#"{"error":{"code":403,"message":"request blocked"}}"#
             }
             Answer::Large => given.status == 200 && given.body.len() == LARGE,
+            Answer::Nginx(status) => {
+                given.status == status && given.text().contains("<hr><center>nginx")
+            }
             Answer::Ended => false,
         }
     }
@@ -556,7 +565,7 @@ impl<'a> Visit<'a> {
         };
         // Whom nobody judged has no id of an assessment.
         let uuid = match words {
-            "pass cookie" | "pass s2s" => &*self.uuid,
+            "pass cookie" | "pass s2s" | "simulated_block " => &*self.uuid,
             _ => "",
         };
         head.starts_with(&format!("{} {} HTTP/1.1\r\n", self.method, self.target))

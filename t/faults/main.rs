@@ -6,13 +6,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod collector;
+mod configuration;
+mod descriptors;
 mod first_party;
 mod load;
+mod machine;
 mod matrix;
+mod memory;
 mod node;
+mod process;
 mod risk_api;
 mod site;
+mod spool;
 mod wire;
 
 use std::process::ExitCode;
@@ -23,5 +30,11 @@ fn main() -> ExitCode {
     rows.extend(collector::rows());
     rows.extend(first_party::rows());
     rows.extend(node::rows());
+    rows.extend(process::rows());
+    rows.extend(configuration::rows());
+    rows.extend(memory::rows());
+    rows.extend(descriptors::rows());
+    rows.extend(spool::rows());
+    rows.extend(clock::rows());
     matrix::run(rows)
 }

@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::load::{Answer, Class, Load, Manner, Owed};
+use crate::load::{Answer, Class, Load, Manner, Owed, PATIENCE};
 use crate::site::{Plan, Site};
 use crate::support::markdown;
 
@@ -38,6 +40,9 @@ pub(crate) struct Row {
     mend: Step,
     is_mended: Condition,
     recovery: String,
+    /// Connections that may end without an answer.
+    ended: usize,
+    in_the_end: Condition,
 }
 
 impl Row {
@@ -58,6 +63,8 @@ impl Row {
             mend: Box::new(|_, _| ()),
             is_mended: Box::new(|_| true),
             recovery: "yes".to_owned(),
+            ended: 0,
+            in_the_end: Box::new(|_| true),
         }
     }
 
@@ -113,6 +120,29 @@ impl Row {
     /// What these visitors get during the fault, one of `answers`; all others get what they always get.
     pub(crate) fn during(mut self, classes: &[Class], answers: &[Answer]) -> Self {
         self.during.extend(classes.iter().map(|class| (*class, answers.to_vec())));
+        self
+    }
+
+    /// These visitors get what they always get, or one of `answers`.
+    pub(crate) fn or(mut self, classes: &[Class], answers: &[Answer]) -> Self {
+        let both = |class: &Class| (*class, [&[class.normal()], answers].concat());
+        self.during.extend(classes.iter().map(both));
+        self
+    }
+
+    /// So many connections, at most, end without an answer: those that were open on a process that died.
+    /// Visitors whose kept connection ended before anything of an answer had come ask once more.
+    pub(crate) fn ended_at_most(mut self, ended: usize) -> Self {
+        self.ended = ended;
+        self.connections_may_end().or(&Class::OF_HUMAN, &[Answer::Ended])
+    }
+
+    /// Holds, at last, when all visitors have gone.
+    pub(crate) fn in_the_end(
+        mut self,
+        holds: impl Fn(&Site) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.in_the_end = Box::new(holds);
         self
     }
 
@@ -172,12 +202,19 @@ impl Row {
     fn cells(&self) -> [String; 4] {
         let mut operator: Vec<String> = self.signs.iter().map(Sign::to_string).collect();
         operator.push(self.lines.to_string());
-        [
-            self.fault.clone(),
-            self.owed_during().beside(&self.normally()),
-            operator.join("; "),
-            self.recovery.clone(),
-        ]
+        let mut owed = self.owed_during();
+        if self.ended != 0 {
+            // Those are counted.
+            for (class, answers) in &self.during {
+                let answers = answers.iter().copied().filter(|answer| *answer != Answer::Ended);
+                owed.set(0, *class, &answers.collect::<Vec<_>>());
+            }
+        }
+        let mut visitor = owed.beside(&self.normally());
+        if self.ended != 0 {
+            let _ = write!(visitor, "; at most {} connections end without an answer", self.ended);
+        }
+        [self.fault.clone(), visitor, operator.join("; "), self.recovery.clone()]
     }
 
     /// Tries it.
@@ -193,7 +230,14 @@ impl Row {
             load.wait_for(&sign.to_string(), || sign.is_seen(&site, *before));
         }
         load.turn(&normally, || (self.mend)(&site, &load), || (self.is_mended)(&site));
+        let ended = load.count(Answer::Ended);
+        assert!(ended <= self.ended || self.ended == 0, "{ended} connections ended");
         let requests = load.finish();
+        let until = Instant::now() + PATIENCE;
+        while !(self.in_the_end)(&site) {
+            assert!(Instant::now() < until, "waited in vain for what holds in the end");
+            thread::sleep(Duration::from_millis(20));
+        }
         let lines = site.troubles();
         assert!(
             self.lines.hold(&lines),

@@ -82,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) double: Option<Sandbox>,
     /// Lines such as those of a worker that is killed are meant to be in the error log.
     pub(crate) is_lenient: bool,
+    /// nginx goes into the background.
+    pub(crate) is_daemon: bool,
     /// Whatever has to live as long as the site.
     pub(crate) keep: Vec<Box<dyn std::any::Any>>,
 }
@@ -124,6 +126,7 @@ impl Default for Plan {
             other: None,
             double: None,
             is_lenient: false,
+            is_daemon: false,
             keep: Vec::new(),
         }
     }
@@ -181,6 +184,13 @@ impl Plan {
             Backend::Scripts => (self.scripts, self.scripts_url) = (sandbox, url),
             Backend::Node => (self.node, self.node_url) = (Some(sandbox), url),
         }
+    }
+
+    /// The collector forgets nothing.
+    pub(crate) fn collector_keeps_all(&mut self) {
+        let collector = Sandbox::builder().keep(100_000, 512 << 20).start().expect("a free port");
+        self.collector_url = collector.url();
+        self.collector = collector;
     }
 
     fn timeout(&self, backends: &[Backend]) -> &'static str {
@@ -246,7 +256,11 @@ impl Plan {
             let addr = other.addr;
             format!("server {{ listen {addr} {listen}; server_name other.test;\n{own}{timeouts}{content}}}\n")
         });
-        let builder = Nginx::builder()
+        let builder = match self.is_daemon {
+            true => Nginx::builder().daemon(),
+            false => Nginx::builder(),
+        };
+        let builder = builder
             .workers(self.workers)
             .main(&self.main)
             .http(&format!("{LOG}{}{}", self.http, other.unwrap_or_default()))
@@ -353,6 +367,13 @@ impl Site {
 
     pub(crate) fn access_log(&self) -> Vec<String> {
         self.nginx.log_lines("site.log")
+    }
+
+    /// How many requests were judged, as the access log knows.
+    pub(crate) fn judged(&self) -> usize {
+        let is_judged =
+            |line: &&String| line.contains(" verdict=pass ") || line.contains(" verdict=block ");
+        self.access_log().iter().filter(is_judged).count()
     }
 
     /// The error log's lines that an operator has to look at.

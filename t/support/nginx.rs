@@ -29,6 +29,7 @@ pub struct Builder {
     addr: Option<SocketAddr>,
     workers: u32,
     error_log_level: &'static str,
+    is_daemon: bool,
     conf: Option<Conf>,
 }
 
@@ -40,6 +41,8 @@ pub struct Nginx {
     child: Child,
     dir: PathBuf,
     addr: SocketAddr,
+    /// The master is nobody's child, and is found by its pid file.
+    is_daemon: bool,
     /// Whether the error log is checked for lines that must not be there.
     strict: bool,
 }
@@ -55,6 +58,7 @@ impl Nginx {
             addr: None,
             workers: 1,
             error_log_level: "info",
+            is_daemon: false,
             conf: None,
         }
     }
@@ -114,15 +118,18 @@ impl Nginx {
         }
     }
 
+    /// The master's.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        if !self.is_daemon {
+            return self.child.id();
+        }
+        let text = fs::read_to_string(self.dir.join("nginx.pid")).unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
     }
 
     /// Pids of the worker processes.
     pub fn workers(&self) -> Vec<u32> {
-        let children = format!("/proc/{0}/task/{0}/children", self.pid());
-        let children = fs::read_to_string(children).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        workers_of(self.pid())
     }
 
     /// Pids of the worker processes once there are `count`: nginx listens before they are.
@@ -170,9 +177,16 @@ impl Nginx {
         self.strict = false;
     }
 
+    fn runs(&mut self) -> bool {
+        if self.is_daemon {
+            return is_running(self.pid());
+        }
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     fn finish(&mut self) -> String {
         let until = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("nginx can be waited for").is_none() {
+        while self.runs() {
             assert!(Instant::now() < until, "nginx did not end:\n{}", self.error_log());
             thread::sleep(Duration::from_millis(5));
         }
@@ -186,10 +200,17 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_daemon {
+            // A master whose binary was to be exchanged may be left.
+            let old = fs::read_to_string(self.dir.join("nginx.pid.oldbin")).unwrap_or_default();
+            if let Some(old) = old.trim().parse().ok().filter(|old| is_running(*old)) {
+                send_signal(old, libc::SIGTERM);
+            }
+        }
+        if self.runs() {
             self.signal(libc::SIGTERM);
             let until = Instant::now() + PATIENCE;
-            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
+            while self.runs() && Instant::now() < until {
                 thread::sleep(Duration::from_millis(5));
             }
             let _ = self.child.kill();
@@ -264,6 +285,12 @@ impl Builder {
         self
     }
 
+    /// nginx goes into the background, as a service does: only then can its binary be exchanged.
+    pub fn daemon(mut self) -> Self {
+        self.is_daemon = true;
+        self
+    }
+
     /// A configuration of another shape instead: it sees to `pid` and `error_log` in the directory, and
     /// to `daemon off`.
     pub fn conf(mut self, conf: impl Fn(&Path, SocketAddr) -> String + 'static) -> Self {
@@ -279,9 +306,10 @@ impl Builder {
         let Self { before_module, main, http, server, listen, workers, error_log_level, .. } = self;
         let d = dir.display();
         let load_module = load_module();
+        let daemon = if self.is_daemon { "on" } else { "off" };
         let conf = format!(
             "{before_module}{load_module}\n\
-             daemon off;\nworker_processes {workers};\npid {d}/nginx.pid;\n\
+             daemon {daemon};\nworker_processes {workers};\npid {d}/nginx.pid;\n\
              error_log {d}/error.log {error_log_level};\n{main}\n\
              events {{ worker_connections 1024; }}\n\
              http {{\n\
@@ -354,7 +382,7 @@ impl Builder {
         // Between our look for a free port and nginx's bind somebody else may have been given it.
         let tries = (0..5).find_map(|_| self.try_start(&dir, &env));
         let (child, addr) = tries.expect("a port that stays free");
-        Nginx { child, dir, addr, strict: true }
+        Nginx { child, dir, addr, is_daemon: self.is_daemon, strict: true }
     }
 
     fn try_start(
@@ -379,7 +407,9 @@ impl Builder {
         // free port may live on for a moment in a process that another test is just starting.
         let pid = dir.join("nginx.pid");
         while !pid.exists() || TcpStream::connect(addr).is_err() {
-            if let Ok(Some(status)) = child.try_wait() {
+            if let Ok(Some(status)) = child.try_wait()
+                && !(self.is_daemon && status.success())
+            {
                 let stderr = child.stderr.take().map(BufReader::new);
                 let lines: Vec<String> =
                     stderr.into_iter().flat_map(BufRead::lines).map_while(Result::ok).collect();
@@ -462,6 +492,19 @@ pub fn listener() -> TcpListener {
     let pid = std::process::id();
     let host = [127, 1 + (pid >> 8 & 0x7f) as u8, (pid & 0xff) as u8, (1 + number() % 250) as u8];
     TcpListener::bind((std::net::Ipv4Addr::from(host), 0)).expect("a free port")
+}
+
+/// Pids of the children of a master.
+pub fn workers_of(master: u32) -> Vec<u32> {
+    let children = format!("/proc/{master}/task/{master}/children");
+    let children = fs::read_to_string(children).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether a process is there and has not ended: who inherited it may not have asked for its end yet.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
 pub fn send_signal(pid: u32, signal: i32) {
