@@ -68,6 +68,7 @@ impl Slot {
         if self.turn.get() == turn {
             self.turn.set(turn.wrapping_add(1));
         }
+        self.backend.doubt();
     }
 
     /// Tells backends apart across workers and reloads; never 0.
@@ -499,8 +500,9 @@ unsafe extern "C" fn free_peer(
                     peers.next = peers.next.saturating_sub(1);
                 } else {
                     // SAFETY: the slot lives as long as the configuration.
-                    let turn = unsafe { &(*peers.slot).turn };
-                    turn.set(peers.first.wrapping_add(peers.next));
+                    let slot = unsafe { &*peers.slot };
+                    slot.turn.set(peers.first.wrapping_add(peers.next));
+                    slot.backend.doubt();
                     // SAFETY: null, or the call whose subrequest's peer this is.
                     if let Some(call) = unsafe { peers.call.as_mut() } {
                         // SAFETY: null, or not closed before this returns.
