@@ -117,6 +117,36 @@ px_request_is_chunked(ngx_http_request_t *r)
 }
 
 
+/*
+ * The configurations of a synthetic location, with the resolver of the location that the request is in.
+ * NULL where there is no memory.
+ */
+void **
+px_confs_with_resolver_of(ngx_http_request_t *r, void **confs)
+{
+    void                      **copy;
+    ngx_http_core_loc_conf_t   *clcf, *own;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+    own = confs[ngx_http_core_module.ctx_index];
+    if (own->resolver == clcf->resolver && own->resolver_timeout == clcf->resolver_timeout) {
+        return confs;
+    }
+    copy = ngx_palloc(r->pool, sizeof(void *) * ngx_http_max_module);
+    own = ngx_palloc(r->pool, sizeof(ngx_http_core_loc_conf_t));
+    if (copy == NULL || own == NULL) {
+        return NULL;
+    }
+    ngx_memcpy(copy, confs, sizeof(void *) * ngx_http_max_module);
+    *own = *(ngx_http_core_loc_conf_t *) confs[ngx_http_core_module.ctx_index];
+    own->loc_conf = copy;
+    own->resolver = clcf->resolver;
+    own->resolver_timeout = clcf->resolver_timeout;
+    copy[ngx_http_core_module.ctx_index] = own;
+    return copy;
+}
+
+
 /* The answer of the request's upstream ended before it was whole. */
 ngx_uint_t
 px_upstream_answer_is_cut(ngx_http_request_t *r)

@@ -199,6 +199,10 @@ unsafe extern "C" {
     pub(crate) fn px_request_keep_target(r: *mut ngx_http_request_t);
     pub(crate) fn px_response_grows(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_hold(r: *mut ngx_http_request_t);
+    pub(crate) fn px_confs_with_resolver_of(
+        r: *mut ngx_http_request_t,
+        confs: *mut *mut c_void,
+    ) -> *mut *mut c_void;
     pub(crate) fn px_upstream_answer_is_cut(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_request_is_chunked(r: *mut ngx_http_request_t) -> ngx_uint_t;
     pub(crate) fn px_read_file(

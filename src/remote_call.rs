@@ -143,7 +143,7 @@ impl Call {
     /// # Safety
     ///
     /// `r` must be a live main request that nothing runs until this returns, and keep the call;
-    /// the destination must live as long as the configuration.
+    /// the destination must live as long as the request.
     pub(crate) unsafe fn start(
         r: *mut ngx_http_request_t,
         destination: Destination,

@@ -8,8 +8,11 @@ use px_core::enforce::{Action, Outcome, Pending, Verdict};
 use crate::clock;
 use crate::conf::MainConf;
 use crate::ctx::{Ctx, Stage};
+use crate::ffi;
 use crate::log::{self, ERR, Severity};
 use crate::remote_call::{Call, Ending, Failure, Message, Refused, Waiting, Wants};
+
+const NO_MEMORY: &str = "no memory for the Risk API request";
 
 /// What the core makes of an ending.
 pub(crate) fn outcome(ending: &Ending) -> Outcome<'_> {
@@ -70,12 +73,21 @@ pub(crate) unsafe fn start(
         ended,
         is_quiet: main.shared.get().is_some_and(|own| own.risk_log.is_quiet(clock::steady_ms())),
     };
+    let mut destination = location.destination;
+    if is_chosen {
+        // The location was made once for all; a resolver is the operator's, of any level.
+        // SAFETY: live request and the location's array.
+        destination.loc_conf = unsafe { ffi::px_confs_with_resolver_of(r, destination.loc_conf) };
+        if destination.loc_conf.is_null() {
+            return Err(NO_MEMORY);
+        }
+    }
     // SAFETY: live request that keeps the call in its context; the location lives as long as the
-    // configuration.
-    let call = unsafe { Call::start(r, location.destination, &message, waiting) };
+    // configuration, its copy as long as the request.
+    let call = unsafe { Call::start(r, destination, &message, waiting) };
     let call = call.map_err(|refused| match refused {
         Refused::Unresolved => "the host of the Risk API could not be resolved",
-        Refused::NoMemory => "no memory for the Risk API request",
+        Refused::NoMemory => NO_MEMORY,
     })?;
     // SAFETY: the context of a live request; the caller holds no reference.
     let known = unsafe { &mut *ctx };
