@@ -16,7 +16,7 @@ fn takes_nothing(row: Row, answers: &[Answer]) -> Row {
 }
 
 /// Reports are lost.
-fn loses(row: Row) -> Row {
+pub(crate) fn loses(row: Row) -> Row {
     takes_nothing(row, &[Answer::Default])
         .sign(Sign::Line("px: activities could not be delivered"))
         .sign(Sign::Grows("px_activities_lost_total", &[]))

@@ -14,7 +14,7 @@ pub(crate) fn is_seen(row: Row) -> Row {
         .lines(12)
 }
 
-fn gets(row: Row, answer: Answer) -> Row {
+pub(crate) fn gets(row: Row, answer: Answer) -> Row {
     is_seen(row.during(&[Class::Sensor, Class::Captcha], &[answer]))
 }
 

@@ -10,11 +10,13 @@ mod clock;
 mod collector;
 mod configuration;
 mod descriptors;
+mod dns;
 mod first_party;
 mod load;
 mod machine;
 mod matrix;
 mod memory;
+mod names;
 mod node;
 mod process;
 mod risk_api;
@@ -36,5 +38,6 @@ fn main() -> ExitCode {
     rows.extend(descriptors::rows());
     rows.extend(spool::rows());
     rows.extend(clock::rows());
+    rows.extend(names::rows());
     matrix::run(rows)
 }

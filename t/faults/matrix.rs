@@ -32,6 +32,7 @@ pub(crate) struct Row {
     has_node: bool,
     sites: usize,
     manner: Manner,
+    is_from_the_start: bool,
     strike: Step,
     is_struck: Condition,
     during: Vec<(Class, Vec<Answer>)>,
@@ -55,6 +56,7 @@ impl Row {
             has_node: false,
             sites: 1,
             manner: Manner::default(),
+            is_from_the_start: false,
             strike: Box::new(|_, _| ()),
             is_struck: Box::new(|_| true),
             during: Vec::new(),
@@ -99,6 +101,12 @@ impl Row {
     /// Connections that visitors keep may end: they ask once more on a new one.
     pub(crate) fn connections_may_end(mut self) -> Self {
         self.manner.reconnects = true;
+        self
+    }
+
+    /// The fault is there when nginx starts.
+    pub(crate) fn from_the_start(mut self) -> Self {
+        self.is_from_the_start = true;
         self
     }
 
@@ -223,9 +231,12 @@ impl Row {
         (self.plan)(&mut plan);
         let site = plan.start();
         let (normally, during) = (self.normally(), self.owed_during());
-        let load = Load::start(site.addresses(), self.manner, normally.clone());
+        let at_first = if self.is_from_the_start { &during } else { &normally };
+        let load = Load::start(site.addresses(), self.manner, at_first.clone());
         let before: Vec<f64> = self.signs.iter().map(|sign| sign.measure(&site)).collect();
-        load.turn(&during, || (self.strike)(&site, &load), || (self.is_struck)(&site));
+        if !self.is_from_the_start {
+            load.turn(&during, || (self.strike)(&site, &load), || (self.is_struck)(&site));
+        }
         for (sign, before) in self.signs.iter().zip(&before) {
             load.wait_for(&sign.to_string(), || sign.is_seen(&site, *before));
         }

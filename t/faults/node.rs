@@ -8,7 +8,7 @@ use crate::wire;
 const NODE: &[Backend] = &[Backend::Node];
 
 /// There is no decision: requests pass.
-fn decides_nothing(row: Row, result: &'static str) -> Row {
+pub(crate) fn decides_nothing(row: Row, result: &'static str) -> Row {
     let labels: &'static [(&str, &str)] = match result {
         "timeout" => &[("result", "timeout")],
         _ => &[("result", "error")],

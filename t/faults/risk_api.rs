@@ -12,7 +12,7 @@ const TIMEOUT: Answer = Answer::Origin("pass s2s_timeout");
 const RISK_API: &[Backend] = &[Backend::RiskApi];
 
 /// Calls fail, for this reason.
-fn fails(row: Row, reason: &'static str) -> Row {
+pub(crate) fn fails(row: Row, reason: &'static str) -> Row {
     let labels: &'static [(&str, &str)] = match reason {
         "server_error" => &[("reason", "server_error")],
         "invalid_response" => &[("reason", "invalid_response")],

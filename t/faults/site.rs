@@ -8,6 +8,7 @@ use std::path::Path;
 
 use px_sandbox::{App, CertificateFault, Endpoint, NodeMode, Reply, Sandbox};
 
+use crate::dns::{Dns, Record};
 use crate::load::{Address, Class, of_human};
 use crate::support::prometheus::Metrics;
 use crate::support::{Nginx, Origin, get, nginx, origin};
@@ -78,8 +79,10 @@ pub(crate) struct Plan {
     pub(crate) prepare: Prepare,
     /// A second application in the same nginx.
     pub(crate) other: Option<Other>,
-    /// What takes a backend's place, at the same address.
+    /// What takes a backend's place, at the same address or, by another name, at another.
     pub(crate) double: Option<Sandbox>,
+    /// Where backends that are known by name are found.
+    pub(crate) dns: Option<Dns>,
     /// Lines such as those of a worker that is killed are meant to be in the error log.
     pub(crate) is_lenient: bool,
     /// nginx goes into the background.
@@ -96,6 +99,7 @@ pub(crate) struct Site {
     pub(crate) node: Option<Sandbox>,
     pub(crate) other: Option<Other>,
     pub(crate) double: Option<Sandbox>,
+    pub(crate) dns: Option<Dns>,
     pub(crate) origin: Origin,
     pub(crate) nginx: Nginx,
     pub http2: bool,
@@ -125,6 +129,7 @@ impl Default for Plan {
             prepare: Box::new(|_| Vec::new()),
             other: None,
             double: None,
+            dns: None,
             is_lenient: false,
             is_daemon: false,
             keep: Vec::new(),
@@ -197,6 +202,41 @@ impl Plan {
         if backends.iter().any(|backend| self.impatient.contains(backend)) { SHORT } else { LONG }
     }
 
+    /// The DNS server that the system's resolver asks.
+    pub(crate) fn names(&mut self) -> &Dns {
+        if self.dns.is_none() {
+            let dns = Dns::start();
+            let env = dns.env();
+            self.prepare(move |_| env);
+            // Workers have none of nginx's environment but what is named.
+            self.main.push_str("env PX_TEST_DNS;\n");
+            self.dns = Some(dns);
+        }
+        self.dns.as_ref().expect("just started")
+    }
+
+    /// The backend is known by this name, which DNS knows.
+    pub(crate) fn rename(&mut self, backend: Backend, name: &str) {
+        let SocketAddr::V4(addr) = self.backend(backend).addr() else { return };
+        self.names().set(name, Record::Address(*addr.ip()));
+        let url = match backend {
+            Backend::RiskApi => &mut self.risk_api_url,
+            Backend::Collector => &mut self.collector_url,
+            Backend::Scripts => &mut self.scripts_url,
+            Backend::Node => &mut self.node_url,
+        };
+        *url = url.replace(&addr.ip().to_string(), name);
+    }
+
+    pub(crate) fn backend(&self, backend: Backend) -> &Sandbox {
+        match backend {
+            Backend::RiskApi => &self.risk_api,
+            Backend::Collector => &self.collector,
+            Backend::Scripts => &self.scripts,
+            Backend::Node => self.node.as_ref().expect("planned with a node"),
+        }
+    }
+
     /// Does this before nginx starts, besides what is planned already.
     pub(crate) fn prepare(
         &mut self,
@@ -214,6 +254,7 @@ impl Plan {
         let origin = Origin::echo();
         answer_as_human(&self.scripts);
         answer_as_human(&self.collector);
+        self.double.iter().for_each(answer_as_human);
         let node = match self.node {
             Some(_) => format!(
                 "px_wallarm_node_address {}; px_wallarm_timeout_ms {}; \
@@ -271,8 +312,8 @@ impl Plan {
         if self.is_lenient {
             nginx.lenient();
         }
-        let Self { risk_api, collector, scripts, node, other, double, http2, keep, .. } = self;
-        Site { risk_api, collector, scripts, node, other, double, origin, nginx, http2, keep }
+        let Self { risk_api, collector, scripts, node, other, double, dns, http2, keep, .. } = self;
+        Site { risk_api, collector, scripts, node, other, double, dns, origin, nginx, http2, keep }
     }
 }
 
@@ -336,6 +377,10 @@ impl Site {
     pub(crate) fn exchange_back(&self, backend: Backend) {
         self.double().go_down();
         self.backend(backend).come_back().expect("the port is free");
+    }
+
+    pub(crate) fn dns(&self) -> &Dns {
+        self.dns.as_ref().expect("planned with names")
     }
 
     pub(crate) fn double(&self) -> &Sandbox {
