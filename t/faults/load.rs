@@ -16,11 +16,11 @@ use crate::support::h2::H2;
 use crate::support::{BROWSER, Response};
 
 /// Clients at work together; each goes through all kinds of visitors, beginning with another.
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 6;
 /// What bounds the number of requests: a client rests for so long after each.
-const REST: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(10);
 /// Answers in a row, of each kind of visitor, by which a state of things is taken for settled.
-const SETTLED: usize = 6;
+const SETTLED: usize = 5;
 /// How long a risk cookie lasts.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest wait for a state to settle.
@@ -583,23 +583,23 @@ impl Display for Visit<'_> {
     }
 }
 
-/// A client's connection, while there is one.
+/// A client's connections to the sites, while there are any.
 struct Wire {
     manner: Manner,
-    connection: Option<Connection>,
-    h2: Option<(H2, u32)>,
+    connections: BTreeMap<usize, Connection>,
+    h2: BTreeMap<usize, (H2, u32)>,
 }
 
 impl Wire {
     fn new(manner: Manner) -> Self {
-        Self { manner, connection: None, h2: None }
+        Self { manner, connections: BTreeMap::new(), h2: BTreeMap::new() }
     }
 
     fn ask(&mut self, visit: &Visit<'_>) -> io::Result<Response> {
         if self.manner.http2 {
             return Ok(self.ask_h2(visit));
         }
-        let is_kept = self.connection.is_some();
+        let is_kept = self.connections.contains_key(&visit.site);
         let (answer, is_silent) = self.ask_once(visit);
         match answer {
             Err(_) if is_kept && is_silent && self.manner.reconnects => self.ask_once(visit).0,
@@ -609,7 +609,7 @@ impl Wire {
 
     /// The answer, and whether nothing of it has come.
     fn ask_once(&mut self, visit: &Visit<'_>) -> (io::Result<Response>, bool) {
-        let mut connection = match self.connection.take() {
+        let mut connection = match self.connections.remove(&visit.site) {
             Some(connection) => connection,
             None => match Connection::try_open(visit.address.addr) {
                 Ok(connection) => connection,
@@ -625,13 +625,14 @@ impl Wire {
         if let Ok(response) = &answer
             && response.header("connection") != Some("close")
         {
-            self.connection = Some(connection);
+            self.connections.insert(visit.site, connection);
         }
         (answer, is_silent)
     }
 
     fn ask_h2(&mut self, visit: &Visit<'_>) -> Response {
-        let (h2, stream) = self.h2.get_or_insert_with(|| (H2::open(visit.address.addr), 1));
+        let open = || (H2::open(visit.address.addr), 1);
+        let (h2, stream) = self.h2.entry(visit.site).or_insert_with(open);
         let id = *stream;
         *stream += 2;
         let mut headers: Vec<(&str, &str)> = vec![("user-agent", BROWSER)];

@@ -22,6 +22,7 @@ mod process;
 mod risk_api;
 mod site;
 mod spool;
+mod together;
 mod wire;
 
 use std::process::ExitCode;
@@ -39,5 +40,6 @@ fn main() -> ExitCode {
     rows.extend(spool::rows());
     rows.extend(clock::rows());
     rows.extend(names::rows());
+    rows.extend(together::rows());
     matrix::run(rows)
 }

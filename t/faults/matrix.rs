@@ -16,7 +16,7 @@ use crate::site::{Plan, Site};
 use crate::support::markdown;
 
 /// Rows are tried so many at a time: most of their time they wait.
-const AT_A_TIME: usize = 4;
+const AT_A_TIME: usize = 6;
 
 const HEAD: [&str; 4] =
     ["fault", "what the visitor gets", "what the operator sees", "recovered by itself"];
@@ -68,6 +68,12 @@ impl Row {
             ended: 0,
             in_the_end: Box::new(|_| true),
         }
+    }
+
+    /// Another name and other words than those it was made with.
+    pub(crate) fn called(mut self, name: impl Into<String>, fault: impl Into<String>) -> Self {
+        (self.name, self.fault) = (name.into(), fault.into());
+        self
     }
 
     /// Changes the site before it starts.

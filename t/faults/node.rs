@@ -2,7 +2,7 @@
 
 use crate::load::{Answer, Class};
 use crate::matrix::{Row, Sign};
-use crate::site::Backend;
+use crate::site::{Backend, Site};
 use crate::wire;
 
 const NODE: &[Backend] = &[Backend::Node];
@@ -18,7 +18,15 @@ pub(crate) fn decides_nothing(row: Row, result: &'static str) -> Row {
         .sign(Sign::Line("px: wallarm node: "))
         .sign(Sign::Grows("px_wallarm_requests_total", labels))
         .sign(Sign::Logged("$px_wallarm_status", result))
+        .mended_when(every_worker_asks_again)
         .lines_a_second(30)
+}
+
+/// Each worker finds out for itself whether the node is back.
+fn every_worker_asks_again(site: &Site) -> bool {
+    let log = site.nginx.error_log();
+    let count = |text| log.matches(text).count();
+    count("px: too many failures of the node") == count("px: the node at ")
 }
 
 pub(crate) fn rows() -> Vec<Row> {

@@ -6,8 +6,8 @@ use crate::site::Backend;
 use crate::wire::{self, Fault};
 
 /// Whom nobody judged.
-const ERROR: Answer = Answer::Origin("pass s2s_error");
-const TIMEOUT: Answer = Answer::Origin("pass s2s_timeout");
+pub(crate) const ERROR: Answer = Answer::Origin("pass s2s_error");
+pub(crate) const TIMEOUT: Answer = Answer::Origin("pass s2s_timeout");
 
 const RISK_API: &[Backend] = &[Backend::RiskApi];
 
@@ -26,13 +26,28 @@ pub(crate) fn fails(row: Row, reason: &'static str) -> Row {
 }
 
 /// Calls are not answered in time.
-fn is_late(row: Row) -> Row {
+pub(crate) fn is_late(row: Row) -> Row {
     row.during(&Class::ASKED_ABOUT, &[TIMEOUT])
         .sign(Sign::Line("px: Risk API call failed, the visitor passes"))
         .sign(Sign::Grows("px_risk_api_timeouts_total", &[]))
         .sign(Sign::Logged("$px_pass_reason", "s2s_timeout"))
         .lines(4)
 }
+
+/// The circuit breaker opens, after five failures.
+fn opens_the_breaker(row: Row, answers: &[Answer]) -> Row {
+    row.plan(|plan| plan.server.push_str("px_max_errors_threshold 5;\n"))
+        .during(&Class::ASKED_ABOUT, answers)
+        .struck_when(|site| site.metric(BREAKER, &[]) == 1.0)
+        .sign(Sign::Line("px: too many failures of the Risk API"))
+        .sign(Sign::Is(BREAKER, 1.0))
+        .sign(Sign::Grows("px_risk_api_calls_not_made_total", &[]))
+        .sign(Sign::Logged("$px_s2s_error_reason", "unable_to_send_request"))
+        .mended_when(|site| site.metric(BREAKER, &[]) == 0.0)
+        .lines(12)
+}
+
+const BREAKER: &str = "px_circuit_breaker_state";
 
 pub(crate) fn rows() -> Vec<Row> {
     let misbehaves = |fault: Fault| wire::misbehaves(RISK_API, fault);
@@ -56,6 +71,20 @@ pub(crate) fn rows() -> Vec<Row> {
     );
     rows.push(fails(misbehaves(wire::NONSENSE), "invalid_response"));
     rows.push(fails(misbehaves(wire::ERROR), "server_error"));
+    rows.push(
+        opens_the_breaker(wire::refuses(RISK_API), &[ERROR])
+            .called(
+                "risk_api_refused_breaker",
+                "Risk API refuses connections, circuit breaker on; four workers, HTTP/2",
+            )
+            .plan(|plan| plan.workers = 4)
+            .over_http2()
+            .lines(24),
+    );
+    rows.push(opens_the_breaker(misbehaves(wire::SILENT), &[ERROR, TIMEOUT]).called(
+        "risk_api_silent_breaker",
+        "Risk API accepts and never answers, circuit breaker on",
+    ));
     for stranger in wire::STRANGERS {
         rows.push(fails(wire::is_a_stranger(Backend::RiskApi, stranger), "unknown_error"));
     }

@@ -391,7 +391,7 @@ impl Site {
         self.node.as_ref().expect("planned with a node")
     }
 
-    /// A counter or gauge; 0 where it is not there yet.
+    /// The sum of a metric's values under these labels, whatever the others; 0 where there is none.
     pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let page = match self.http2 {
             true => {
@@ -402,12 +402,11 @@ impl Site {
             false => get(self.nginx.addr(), "/status", &[]).text(),
         };
         let metrics = Metrics::parse(&page).expect("the format");
-        let mut samples = metrics.families.values().flat_map(|family| &family.samples);
+        let samples = metrics.families.values().flat_map(|family| &family.samples);
         let has = |sample: &crate::support::prometheus::Sample| {
             labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|v| v == value))
         };
-        let found = samples.find(|sample| sample.name == name && has(sample));
-        found.map_or(0.0, |sample| sample.value)
+        samples.filter(|sample| sample.name == name && has(sample)).map(|sample| sample.value).sum()
     }
 
     pub(crate) fn access_log(&self) -> Vec<String> {

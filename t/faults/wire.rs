@@ -62,15 +62,16 @@ pub(crate) fn name(backend: Backend) -> (&'static str, &'static str) {
     }
 }
 
+pub(crate) fn behave(site: &Site, backends: &[Backend], behaviour: &Behaviour) {
+    for backend in backends {
+        for endpoint in endpoints(*backend) {
+            site.backend(*backend).behave_at(*endpoint, behaviour.clone());
+        }
+    }
+}
+
 /// A row in which these backends, the first of which gives it its name, misbehave.
 pub(crate) fn misbehaves(backends: &'static [Backend], fault: Fault) -> Row {
-    let order = move |site: &Site, behaviour: &Behaviour| {
-        for backend in backends {
-            for endpoint in endpoints(*backend) {
-                site.backend(*backend).behave_at(*endpoint, behaviour.clone());
-            }
-        }
-    };
     let (word, words) = name(backends[0]);
     Row::new(format!("{word}_{}", fault.0), format!("{words} {}", fault.1))
         .plan(move |plan| {
@@ -78,8 +79,8 @@ pub(crate) fn misbehaves(backends: &'static [Backend], fault: Fault) -> Row {
                 plan.impatient.extend(backends);
             }
         })
-        .strike(move |site, _| order(site, &behaviour(fault)))
-        .mend(move |site, _| order(site, &Behaviour::Normal))
+        .strike(move |site, _| behave(site, backends, &behaviour(fault)))
+        .mend(move |site, _| behave(site, backends, &Behaviour::Normal))
 }
 
 /// A row in which connections are refused.
