@@ -255,6 +255,7 @@ impl Row {
             assert!(Instant::now() < until, "waited in vain for what holds in the end");
             thread::sleep(Duration::from_millis(20));
         }
+        site.assert_no_complaints();
         let lines = site.troubles();
         assert!(
             self.lines.hold(&lines),

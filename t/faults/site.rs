@@ -379,6 +379,16 @@ impl Site {
         self.backend(backend).come_back().expect("the port is free");
     }
 
+    /// Whoever was asked was asked properly, whatever happened.
+    #[track_caller]
+    pub(crate) fn assert_no_complaints(&self) {
+        let of_human = [&self.risk_api, &self.collector, &self.scripts];
+        let others = self.other.iter().map(|other| &other.human);
+        for backend in of_human.into_iter().chain(&self.node).chain(others).chain(&self.double) {
+            backend.assert_no_complaints();
+        }
+    }
+
     pub(crate) fn dns(&self) -> &Dns {
         self.dns.as_ref().expect("planned with names")
     }
