@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use px_sandbox::{Behaviour, Endpoint};
+use px_sandbox::{Behaviour, Endpoint, Sandbox};
 use serde_json::json;
 
 use crate::load::{Answer, Class, Load};
 use crate::machine::{self, Tell};
 use crate::matrix::{Row, Sign};
-use crate::site::{Plan, Site};
+use crate::site::{Backend, Plan, Site};
 use crate::support::{BROWSER, get};
 
 const MINUTE: i64 = 60 * 1000;
@@ -17,6 +17,11 @@ const DAY: i64 = 24 * HOUR;
 
 fn plan(plan: &mut Plan) {
     machine::may_fail(plan);
+    let risk_api = Sandbox::builder().clock_checks(false).start().expect("a free port");
+    plan.replace(Backend::RiskApi, risk_api, "127.0.0.1");
+    // Reports on requests that are under way when the clock is set bear times of before and after.
+    let collector = Sandbox::builder().checks(false).start().expect("a free port");
+    plan.replace(Backend::Collector, collector, "127.0.0.1");
     plan.scripts.set_csp_policy(json!({"csp": "default-src 'self'"}));
     plan.server.push_str(&format!(
         "px_csp_enabled on; px_csp_data_url {}/v1/enforcer-data; \

@@ -6,7 +6,7 @@ use px_sandbox::Sandbox;
 
 use crate::load::{Answer, Class, Load};
 use crate::matrix::{Row, Sign};
-use crate::site::{Plan, Site};
+use crate::site::{Backend, Plan, Site};
 use crate::support::{BROWSER, get};
 
 fn plan(plan: &mut Plan) {
@@ -78,7 +78,7 @@ const NEW_SECRET: &str = "the-next-cookie-secret";
 fn secret() -> Row {
     Row::new(
         "cookie_secret_rotated",
-        "configuration: the cookie secret is rotated by reloads (`px_cookie_secret new old`, then `new`)",
+        "configuration: the cookie secret is rotated by a reload (`px_cookie_secret new old`)",
     )
     .plan(plan)
     .connections_may_end()
@@ -104,12 +104,7 @@ fn secret() -> Row {
         }
     })
     .sign(Sign::Logged("$px_pass_reason", "cookie"))
-    .mend(|site, load| {
-        // Those with cookies of the old one have them still.
-        load.go_on();
-        let _ = site;
-    })
-    .recovery("visitors with cookies of the old and of the new secret pass all along")
+    .recovery("nothing to recover: cookies of both secrets pass from then on")
 }
 
 const NEW_TOKEN: &str = "the-next-auth-token";
@@ -119,10 +114,10 @@ fn token() -> Row {
         .plan(|site| {
             plan(site);
             // HUMAN takes both while they change.
-            let sandbox = || Sandbox::builder().any_app(true).start().expect("a free port");
-            (site.risk_api, site.collector) = (sandbox(), sandbox());
-            site.risk_api_url = site.risk_api.url();
-            site.collector_url = site.collector.url();
+            for backend in [Backend::RiskApi, Backend::Collector] {
+                let sandbox = Sandbox::builder().any_app(true).start().expect("a free port");
+                site.replace(backend, sandbox, "127.0.0.1");
+            }
         })
         .connections_may_end()
         .strike(|site, load| {

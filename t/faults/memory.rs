@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::load::{Answer, Class, Load};
 use crate::machine::{self, Tell};
 use crate::matrix::{Row, Sign};
-use crate::site::Site;
+use crate::site::{Backend, Site};
 use crate::support::{BROWSER, Connection, client, get};
 
 /// Sizes of what the worker shares with others.
@@ -92,10 +92,10 @@ fn counters_full() -> Row {
         },
     )
     .plan(|plan| {
-        plan.risk_api = Sandbox::builder().any_app(true).start().expect("a free port");
-        plan.collector = Sandbox::builder().any_app(true).start().expect("a free port");
-        plan.risk_api_url = plan.risk_api.url();
-        plan.collector_url = plan.collector.url();
+        for backend in [Backend::RiskApi, Backend::Collector] {
+            let sandbox = Sandbox::builder().any_app(true).start().expect("a free port");
+            plan.replace(backend, sandbox, "127.0.0.1");
+        }
         for n in 0..APPLICATIONS {
             plan.server
                 .push_str(&format!("location = /site-{n} {{ px_app_id PXsite{n}; empty_gif; }}\n"));
@@ -132,8 +132,8 @@ fn document_too_large() -> Row {
         },
     )
     .plan(|plan| {
-        plan.risk_api = Sandbox::builder().remote_config_token(TOKEN).start().expect("a free port");
-        plan.risk_api_url = plan.risk_api.url();
+        let sandbox = Sandbox::builder().remote_config_token(TOKEN).start().expect("a free port");
+        plan.replace(Backend::RiskApi, sandbox, "127.0.0.1");
         plan.server.push_str(&format!(
             "px_remote_config_id rc-1; px_remote_config_auth_token {TOKEN}; \
              px_remote_config_refresh_interval 1s;"
@@ -188,7 +188,7 @@ fn module_refused() -> Row {
         .plan(|plan| {
             machine::may_fail(plan);
             plan.is_lenient = true;
-            plan.main = "worker_rlimit_core 0;".to_owned();
+            plan.main.push_str("worker_rlimit_core 0;");
         })
         .strike(|site, load| {
             for _ in 0..3 {

@@ -74,7 +74,7 @@ fn crashed() -> Row {
         let dir = fresh_dir();
         let include: Vec<PathBuf> = std::env::split_paths(env!("PX_NGINX_INCLUDE")).collect();
         let module = machine::build(&dir, "crash", &include);
-        plan.main = format!("load_module {}; worker_rlimit_core 0;", module.display());
+        plan.main.push_str(&format!("load_module {}; worker_rlimit_core 0;", module.display()));
         plan.server.push_str("location = /crash { px_enabled off; crash; }");
         plan.keep.push(Box::new(Dir(dir)));
     })
@@ -306,7 +306,7 @@ fn shutdown_timeout() -> Row {
     )
     .plan(|plan| {
         plan.workers = WORKERS;
-        plan.main = "worker_shutdown_timeout 200ms;".to_owned();
+        plan.main.push_str("worker_shutdown_timeout 200ms;");
         plan.location.push_str("px_s2s_timeout 600ms;");
     })
     .ended_at_most(3 * CLIENTS)

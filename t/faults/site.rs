@@ -194,8 +194,7 @@ impl Plan {
     /// The collector forgets nothing.
     pub(crate) fn collector_keeps_all(&mut self) {
         let collector = Sandbox::builder().keep(100_000, 512 << 20).start().expect("a free port");
-        self.collector_url = collector.url();
-        self.collector = collector;
+        self.replace(Backend::Collector, collector, "127.0.0.1");
     }
 
     fn timeout(&self, backends: &[Backend]) -> &'static str {

@@ -169,6 +169,7 @@ fn removed() -> Row {
         })
         .sign(Sign::Grows("px_activities_spooled_total", &[]))
         .sign(Sign::other("what came after the removal arrives, once", |_| true))
+        .recovery("yes: where workers may make the directory anew; else by a reload")
         .in_the_end(|site| {
             let activities = site.collector.activities();
             let ids: HashSet<&str> =
