@@ -129,15 +129,12 @@ deny: ## Licences and advisories of the dependencies, where cargo-deny is instal
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: skipped"; fi
 
-# Builds all targets and runs those of bodies and tokens, whose inputs are whatever a visitor sends. So
-# many inputs from one seed, and patience with a busy machine: a finding is not a matter of luck.
+# So many inputs from one seed, and patience with a busy machine: a finding is not a matter of luck.
 fuzz-briefly: | deps
-	@PX_FUZZ_PATIENCE=5000 FUZZ_SEED=1 FUZZ_RUNS=5000 \
-	  fuzz/run 60 credentials_file csp_answer graphql_body jwt login_body mcp_body page_head \
-	  node_exchange remote_config
+	@PX_FUZZ_PATIENCE=5000 FUZZ_SEED=1 FUZZ_RUNS=2000 JOBS=2 fuzz/run 20
 
-fuzz: ## Fuzz every parser for FUZZ_SECONDS (default 10) each
-	@fuzz/run $(or $(FUZZ_SECONDS),10)
+fuzz: ## Fuzz every parser for TIME (10 seconds; 30m, 2h) each, JOBS at once; TARGETS="…" for some
+	@JOBS=$(or $(JOBS),1) fuzz/run $(or $(TIME),10) $(TARGETS)
 
 include packaging/package.mk
 

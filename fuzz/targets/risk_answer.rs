@@ -15,6 +15,7 @@ fuzz_target!(|answer: &[u8]| {
         let reply = match status {
             b"timeout" => Reply::Timeout,
             b"unreachable" => Reply::Unreachable(String::from_utf8_lossy(body).into_owned()),
+            b"not_made" => Reply::NotMade(String::from_utf8_lossy(body).into_owned()),
             digits => {
                 let status = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
                 Reply::Http(status.unwrap_or(200), body.to_vec())

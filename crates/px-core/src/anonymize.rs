@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::request;
+
 /// The address with the last octet of IPv4, or the last group of IPv6, zero; what is no address
 /// comes back as it is.
 pub(crate) fn address(text: &str) -> Cow<'_, str> {
@@ -28,48 +30,54 @@ fn without_end(address: IpAddr) -> IpAddr {
 }
 
 /// The value of a header with its addresses anonymised: the elements of a list that are one, as in
-/// `X-Forwarded-For`, and those in the pairs of `Forwarded`. Ports, brackets and quotes stay.
+/// `X-Forwarded-For`, with commas or blanks between them, and those in the pairs of `Forwarded`. Ports,
+/// brackets and quotes stay.
 pub(crate) fn header_value<'v>(name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
     // Nearly all values hold neither.
     let may_hold_address =
         value.contains(&b'.') || value.iter().filter(|byte| **byte == b':').count() > 1;
-    let Ok(text) = std::str::from_utf8(value) else { return Cow::Borrowed(value) };
     if !may_hold_address {
         return Cow::Borrowed(value);
     }
+    // As it is reported: a byte that is no text hides no address.
+    let text = request::text(value);
     let separators: &[char] = match name.eq_ignore_ascii_case(b"forwarded") {
         true => &[',', ';', '=', '"', ' ', '\t'],
         false => &[','],
     };
     let mut changed = String::with_capacity(text.len());
     for element in text.split_inclusive(separators) {
-        let word = element.trim_end_matches(separators).trim_ascii();
-        let (before, after) = element.split_once(word).unwrap_or((element, ""));
-        changed.push_str(before);
-        push_word(word, &mut changed);
-        changed.push_str(after);
+        let mut words = element.trim_end_matches(separators).split_ascii_whitespace();
+        // Of other texts no part is one: `Browser 1.2.3.4` is no address.
+        if words.all(|word| anonymised(word).is_some()) {
+            for piece in element.split_inclusive(is_between) {
+                let word = piece.trim_end_matches(is_between);
+                changed.push_str(anonymised(word).as_deref().unwrap_or(word));
+                changed.push_str(piece.get(word.len()..).unwrap_or_default());
+            }
+        } else {
+            changed.push_str(element);
+        }
     }
-    if changed == text { Cow::Borrowed(value) } else { Cow::Owned(changed.into_bytes()) }
+    if changed == *text { Cow::Borrowed(value) } else { Cow::Owned(changed.into_bytes()) }
 }
 
-/// A word that may be an address: bare, with a port, or in brackets.
-fn push_word(word: &str, out: &mut String) {
-    if let Ok(bare) = word.parse::<IpAddr>() {
-        out.push_str(&without_end(bare).to_string());
-        return;
+fn is_between(letter: char) -> bool {
+    letter.is_ascii_whitespace() || matches!(letter, ',' | ';' | '=' | '"')
+}
+
+/// A word that is an address: bare, with a port, or in brackets.
+fn anonymised(word: &str) -> Option<String> {
+    if let Ok(bare) = word.parse() {
+        return Some(without_end(bare).to_string());
     }
-    let bracketed = word.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    if let Some((inside, port)) = bracketed
-        && let Ok(v6) = inside.parse::<Ipv6Addr>()
-    {
-        out.push_str(&format!("[{}]{port}", without_end(IpAddr::V6(v6))));
-    } else if let Some((host, port)) = word.split_once(':')
-        && let Ok(v4) = host.parse::<Ipv4Addr>()
-    {
-        out.push_str(&format!("{}:{port}", without_end(IpAddr::V4(v4))));
-    } else {
-        out.push_str(word);
+    if let Some((inside, port)) = word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let v6: Ipv6Addr = inside.parse().ok()?;
+        return Some(format!("[{}]{port}", without_end(IpAddr::V6(v6))));
     }
+    let (host, port) = word.split_once(':')?;
+    let v4: Ipv4Addr = host.parse().ok()?;
+    Some(format!("{}:{port}", without_end(IpAddr::V4(v4))))
 }
 
 #[cfg(test)]
@@ -110,11 +118,16 @@ mod tests {
             ("x", "12:34:56", "12:34:56"),
             ("sec-ch-ua", "\"A\";v=\"131.0.0.8\"", "\"A\";v=\"131.0.0.8\""),
             ("x", "", ""),
+            ("x", "203.0.113.77 10.1.2.3\t, ::7", "203.0.113.0 10.1.2.0\t, ::"),
+            ("x", "Browser 131.0.0.8", "Browser 131.0.0.8"),
         ] {
             let changed = header_value(name.as_bytes(), value.as_bytes());
             assert_eq!(std::str::from_utf8(&changed), Ok(expected), "{value}");
             assert_eq!(matches!(changed, Cow::Borrowed(_)), value == expected);
         }
         assert!(matches!(header_value(b"x", b"1.2.3.4\xff"), Cow::Borrowed(_)));
+        // What a client sent before the address that a proxy added.
+        let changed = header_value(b"x-forwarded-for", b"\xff, 203.0.113.77");
+        assert_eq!(*changed, *"\u{fffd}, 203.0.113.0".as_bytes());
     }
 }

@@ -7,6 +7,8 @@
 #![allow(clippy::indexing_slicing, reason = "a vector without a field is to fail loudly")]
 #![allow(unreachable_pub, reason = "this crate has no outside")]
 
+#[path = "visit/reference.rs"]
+mod reference;
 mod runner;
 
 use std::path::{Path, PathBuf};

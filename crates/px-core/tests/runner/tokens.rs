@@ -13,6 +13,7 @@ use px_core::policy::{Options, TokenVersion};
 use px_core::reason::{CookieOrigin, ModuleMode};
 use px_core::request::{Header, Request, Tls};
 use px_core::routes::RoutePattern;
+use px_core::score::Score;
 use px_core::token::OriginalTokenState;
 use px_core::token_memory::NoMemory;
 use px_core::visitor::{self, TokenState, Visitor};
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 use super::compare;
 use super::options::options_from;
 use super::scene::{Played, Scene};
+use crate::reference::{self, Decision, Judge, State};
 
 /// How the text of a deviation begins that a decision or tag allows.
 pub const OVERRIDDEN: &str = "overridden";
@@ -190,7 +192,70 @@ fn judge(scene: &Scene) -> Result<Value, String> {
     actual.insert("decision".to_owned(), decision);
     let sent = Value::Object(compare::only(&sent, &TOKEN_FIELDS));
     compare::equal(&actual["report"], &sent).map_err(|error| format!("sent: {error}"))?;
+    agree_with_reference(scene, &actual).map_err(|error| format!("naive reading: {error}"))?;
     Ok(Value::Object(actual))
+}
+
+/// The naive reading that other tests compare the enforcer with must say the same of every vector.
+fn agree_with_reference(scene: &Scene, actual: &Map<String, Value>) -> Result<(), String> {
+    let options = scene.policy.options();
+    let headers: Vec<_> = (scene.headers.iter())
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect();
+    let client_ip = reference::client_ip(&headers, "", &options.ip_headers, &scene.client_ip);
+    let judge = Judge { options, headers: &headers, client_ip: &client_ip, now: scene.now };
+    let reading = judge.read();
+    let mut read = Map::new();
+    let mut set = |key: &str, value: Value| {
+        if !value.is_null() {
+            read.insert(key.to_owned(), value);
+        }
+    };
+    set(
+        "parse_result",
+        json!(match &reading.state {
+            State::None | State::MobileError(_) => "none",
+            State::Undecryptable(_) => "decryption_failed",
+            State::Invalid(..) => "validation_failed",
+            State::Valid(_) => "successful",
+        }),
+    );
+    if let State::Valid(token) = &reading.state {
+        set("expired", json!(token.is_expired(scene.now)));
+        set("high_score", json!(token.is_high));
+        set("cpa", json!(token.approved));
+    }
+    let text = |text: &str| if text.is_empty() { Value::Null } else { json!(text) };
+    let token = reading.token();
+    set("score", json!(token.map(|token| Score(token.score))));
+    let action = token.map_or("", |token| &*token.action);
+    set("block_action", json!(if action.is_empty() { "c" } else { action }));
+    set("uuid", token.map_or(Value::Null, |token| text(&token.uuid)));
+    set("vid", json!(reading.vid.as_ref().map(|(vid, _)| vid)));
+    set("vid_source", json!(reading.vid.as_ref().map(|(_, source)| source)));
+    set("orig_cookie_vid", json!(reading.odd_vid));
+    set("used_secret_index", json!(reading.used_secret));
+    let is_sensitive = actual["decision"]["reason"] == "sensitive_route";
+    set(
+        "decision",
+        match reading.decision(scene.now, is_sensitive) {
+            Decision::Pass => json!({"action": "pass_request", "reason": "cookie"}),
+            Decision::Block => {
+                // Whether a block is one is not the token's affair.
+                let is_simulated = actual["decision"]["action"] == "simulated_block";
+                let action = if is_simulated { "simulated_block" } else { "block" };
+                json!({"action": action, "reason": "cookie_high_score"})
+            }
+            Decision::Ask(reason) => json!({"action": "trigger_risk_api", "reason": reason}),
+        },
+    );
+    let mut others = actual.clone();
+    others.retain(|key, _| read.contains_key(key));
+    compare::equal(&Value::Object(read), &Value::Object(others))?;
+    let mut report = reading.report(options);
+    report.remove("cookie_origin");
+    let reported = compare::only(&actual["report"], &reference::REPORTED);
+    compare::equal(&Value::Object(report), &Value::Object(reported))
 }
 
 fn describe(visitor: &Visitor<'_>, options: &Options, now_ms: u64) -> Map<String, Value> {

@@ -5,16 +5,10 @@ use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{BlockModeEncrypt, KeyIvInit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-/// HMAC-SHA256 in lower-case hex.
-pub fn hmac(secret: &str, message: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length fits");
-    mac.update(message);
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-}
+use super::reference::hmac;
 
 /// Signed over the text and `fields`.
 pub fn v3(secret: &str, payload: &[u8], fields: &[u8]) -> String {
@@ -76,10 +70,14 @@ pub fn telemetry_command(secret: &str, timestamp: &[u8]) -> String {
 }
 
 fn sealed(secret: &str, payload: &[u8]) -> String {
+    seal(secret, b"salt", 1, payload).join(":1:")
+}
+
+/// Salt and ciphertext in base64.
+pub fn seal(secret: &str, salt: &[u8], iterations: u32, payload: &[u8]) -> [String; 2] {
     let mut material = [0; 48];
-    pbkdf2::pbkdf2_hmac::<Sha256>(secret.as_bytes(), b"salt", 1, &mut material);
+    pbkdf2::pbkdf2_hmac::<Sha256>(secret.as_bytes(), salt, iterations, &mut material);
     let (key, iv) = material.split_at(32);
     let cipher = cbc::Encryptor::<Aes256>::new_from_slices(key, iv).expect("lengths fit");
-    let ciphertext = BASE64.encode(cipher.encrypt_padded_vec::<Pkcs7>(payload));
-    format!("{}:1:{ciphertext}", BASE64.encode("salt"))
+    [BASE64.encode(salt), BASE64.encode(cipher.encrypt_padded_vec::<Pkcs7>(payload))]
 }

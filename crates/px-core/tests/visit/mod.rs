@@ -2,32 +2,42 @@
 //!
 //! `hostile.rs` feeds it and so do the fuzz targets; what is wrong panics here.
 
+mod choices;
+mod laws;
 mod memory;
 pub mod minted;
 mod page;
+pub mod recipe;
+pub mod reference;
 mod site;
 
+pub use choices::Choices;
 pub use site::{SECRET, Site, basic};
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use px_core::enforce::{
-    self, Action, Answer, Extracted, Given, MAX_ERROR_MESSAGE, OriginResponse, Outcome, PageAssets,
-    Step, Verdict, Worker,
+    self, Action, Answer, BlockKind, Extracted, Given, MAX_ERROR_MESSAGE, OriginResponse, Outcome,
+    PageAssets, Step, Verdict, Worker,
 };
 use px_core::first_party;
 use px_core::hooks::Hooks;
+use px_core::log_records;
 use px_core::policy::{Policy, TokenVersion};
-use px_core::reason::{BlockReason, CookieOrigin, ModuleMode, PassReason};
+use px_core::reason::{BlockReason, CookieOrigin, PassReason};
 use px_core::request::{Header, Request, Tls};
 use px_core::telemetry::{self, Machine, UpdateReason};
 use px_core::token_memory::TokenMemory;
 use serde_json::Value;
 
+use laws::Begun;
+
 /// The clock, ms since the epoch.
 pub const NOW: u64 = 1_750_000_000_000;
 const RTT: u64 = 37;
+const PEER: &str = "203.0.113.77";
+const REQUEST_ID: &str = "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203";
 
 /// A request and what the Risk API says to it.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +48,15 @@ pub struct Visit {
     pub http_version: String,
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     pub body: Vec<u8>,
+    /// Address of the connection; empty: the usual one.
+    pub peer: String,
+    /// How long after [`NOW`] it comes, in ms.
+    pub later: u64,
     /// Custom logo, style sheet and script of block pages.
     pub assets: [String; 3],
+    /// The operator's own page, and pages of his application.
+    pub own_page: String,
+    pub own_urls: [String; 2],
     pub reply: Reply,
 }
 
@@ -50,6 +67,8 @@ pub enum Reply {
     #[default]
     Timeout,
     Unreachable(String),
+    /// The circuit breaker is open.
+    NotMade(String),
 }
 
 impl Visit {
@@ -88,11 +107,13 @@ impl Visit {
     /// Reads the form in which seeds are written; any bytes are a visit.
     ///
     /// ```text
-    /// 200                    status of the answer, or "timeout" or "unreachable"
+    /// 200                    status of the answer, or "timeout", "unreachable" or "not_made"
     /// GET /account?x=1 1.1   method, target, HTTP version
     /// host: shop.example.com
     /// ~v3: {"u":…}           a genuine token with this payload; also ~v2, ~v1, ~mobile
-    /// ~logo: /logo.png       also ~css, ~js
+    /// ~body: {"user":"a"}    a line of the request's body
+    /// ~peer: 192.0.2.1       also ~later: 5000, in ms
+    /// ~logo: /logo.png       also ~css, ~js, ~page, ~block_url and ~back_url
     ///
     /// {"status":0,…}         body of the answer, or why there is none
     /// ```
@@ -120,6 +141,15 @@ impl Visit {
                 b"~logo" => visit.assets[0] = lossy(&value).into_owned(),
                 b"~css" => visit.assets[1] = lossy(&value).into_owned(),
                 b"~js" => visit.assets[2] = lossy(&value).into_owned(),
+                b"~page" => visit.own_page = lossy(&value).into_owned(),
+                b"~block_url" => visit.own_urls[0] = lossy(&value).into_owned(),
+                b"~back_url" => visit.own_urls[1] = lossy(&value).into_owned(),
+                b"~peer" if lossy(&value).parse::<IpAddr>().is_ok() => {
+                    visit.peer = lossy(&value).into_owned();
+                }
+                b"~later" => visit.later = lossy(&value).parse().unwrap_or(0).min(1 << 50),
+                b"~body" if visit.body.is_empty() => visit.body = value,
+                b"~body" => visit.body.extend([b"\r\n", value.as_slice()].concat()),
                 _ => {
                     if name.eq_ignore_ascii_case(b"host") {
                         visit.host.clone_from(&value);
@@ -135,9 +165,24 @@ impl Visit {
         visit.reply = match end {
             b"timeout" => Reply::Timeout,
             b"unreachable" => Reply::Unreachable(lossy(&body).into_owned()),
+            b"not_made" => Reply::NotMade(lossy(&body).into_owned()),
             status => Reply::Http(lossy(status).parse().unwrap_or(200), body),
         };
         visit
+    }
+
+    /// The first few of several, with lines `~next` between them.
+    pub fn parse_each(mut text: &[u8]) -> Vec<Self> {
+        const NEXT: &[u8] = b"\n~next\n";
+        let mut visits = Vec::new();
+        while visits.len() < 3
+            && let Some(at) = text.windows(NEXT.len()).position(|piece| piece == NEXT)
+        {
+            visits.push(Self::parse(&text[..at]));
+            text = &text[at + NEXT.len()..];
+        }
+        visits.push(Self::parse(text));
+        visits
     }
 
     /// Adds a genuine token with this payload, signed for the visit's user agent.
@@ -164,8 +209,8 @@ impl Visit {
             target: &self.target,
             http_version: &self.http_version,
             headers,
-            peer_ip: "203.0.113.77",
-            request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
+            peer_ip: if self.peer.is_empty() { PEER } else { &self.peer },
+            request_id: REQUEST_ID,
             tls: Tls { protocol: b"TLSv1.3", cipher: b"", server_name: &self.host },
             hooks: &Hooks::NONE,
             extracted: None,
@@ -178,17 +223,36 @@ impl Visit {
         self.headers.iter().find(named).map_or(b"", |(_, value)| value)
     }
 
+    fn now(&self) -> u64 {
+        NOW + self.later
+    }
+
+    fn page_assets<'a>(&'a self, cors_headers: Option<&'a [(&'a str, &'a str)]>) -> PageAssets<'a> {
+        let [custom_logo, css_ref, js_ref] = &self.assets;
+        let [api_protection_block_url, api_protection_default_redirect_url] = &self.own_urls;
+        PageAssets {
+            custom_logo,
+            css_ref,
+            js_ref,
+            block_page_content: &self.own_page,
+            api_protection_block_url,
+            api_protection_default_redirect_url,
+            cors_headers,
+        }
+    }
+
     /// Everything a visitor or a collector brought.
     fn bytes(&self) -> Vec<u8> {
         let headers = self.headers.iter().flat_map(|(name, value)| [&name[..], b": ", value]);
         let reply = match &self.reply {
             Reply::Http(_, body) => &body[..],
             Reply::Timeout => b"",
-            Reply::Unreachable(cause) => cause.as_bytes(),
+            Reply::Unreachable(cause) | Reply::NotMade(cause) => cause.as_bytes(),
         };
         let version = self.http_version.as_bytes();
         let own = [&self.method[..], &self.host, &self.target, version, &self.body];
-        let assets = self.assets.iter().map(String::as_bytes);
+        let assets = self.assets.iter().chain(&self.own_urls).chain([&self.own_page]);
+        let assets = assets.map(String::as_bytes);
         let all = own.into_iter().chain(assets).chain(headers);
         all.chain([reply]).collect::<Vec<_>>().join(&b'\n')
     }
@@ -224,59 +288,98 @@ pub struct Played {
     /// The activity, or null.
     pub activity: Value,
     pub answer: Option<Answer>,
+    /// A token was not looked into.
+    pub is_over_budget: bool,
 }
 
 /// Plays a visit with a worker of its own.
-pub fn play(visit: &Visit, site: &Site) -> Played {
+pub fn play(visit: &Visit, site: &Site<'_>) -> Played {
     play_with(visit, site, &mut Worker::default())
 }
 
 /// Plays a visit and checks everything about it; a second time if a token was remembered, which
 /// must change nothing.
-pub fn play_with(visit: &Visit, site: &Site, worker: &mut Worker) -> Played {
-    let headers = visit.lines();
-    let request = Request { hooks: site.hooks, ..visit.request(&headers) };
-    let extracted = extract(&request, visit, site);
-    let request = Request { extracted: extracted.as_ref(), ..request };
-    let mut noted = memory::Noting::default();
-    let played = play_once(&request, visit, site, worker, &mut noted);
-    if !noted.0.is_empty() {
-        let recalled = play_once(&request, visit, site, worker, &mut memory::Recalling(&noted.0));
-        assert_eq!(recalled, played);
-    }
-    played
+pub fn play_with(visit: &Visit, site: &Site<'_>, worker: &mut Worker) -> Played {
+    with_request(visit, site, |request| {
+        let mut noted = memory::Noting::default();
+        let played = play_once(request, visit, site, worker, &mut noted, true);
+        if !noted.0.is_empty() {
+            let memory = &mut memory::Recalling(&noted.0);
+            let recalled = play_once(request, visit, site, worker, memory, true);
+            assert_eq!(recalled, played);
+        }
+        played
+    })
 }
 
 /// Plays a visit before a memory that gives `entry` for every token.
-pub fn play_misremembered(visit: &Visit, site: &Site, entry: &[u8]) {
-    let headers = visit.lines();
-    let request = Request { hooks: site.hooks, ..visit.request(&headers) };
-    let extracted = extract(&request, visit, site);
-    let request = Request { extracted: extracted.as_ref(), ..request };
-    play_once(&request, visit, site, &mut Worker::default(), &mut memory::Always(entry));
+pub fn play_misremembered(visit: &Visit, site: &Site<'_>, entry: &[u8]) {
+    with_request(visit, site, |request| {
+        let memory = &mut memory::Always(entry);
+        play_once(request, visit, site, &mut Worker::default(), memory, false);
+    });
 }
 
-/// What the site looks for in the request before it is judged.
-fn extract(request: &Request<'_>, visit: &Visit, site: &Site) -> Option<Extracted> {
-    let wanted = enforce::wanted(request, &site.policy)?;
-    let body = Some(visit.body.as_slice()).filter(|body| wanted.body && !body.is_empty());
-    Some(enforce::extract(request, &site.policy, &Given { body, ..Given::default() }))
+/// Plays visits that come to one worker one after the other, and a memory that keeps what it was
+/// given: it must change nothing either.
+pub fn play_in_turn(visits: &[Visit], site: &Site<'_>) -> Vec<Played> {
+    let mut worker = Worker::default();
+    let mut notes = Vec::new();
+    let play_next = |visit: &Visit| {
+        with_request(visit, site, |request| {
+            let mut noted = memory::Noting::default();
+            let played = play_once(request, visit, site, &mut worker, &mut noted, true);
+            let remembering = &mut memory::Lasting(&notes);
+            let remembered =
+                play_once(request, visit, site, &mut Worker::default(), remembering, true);
+            assert!(played.is_over_budget || remembered == played);
+            notes.append(&mut noted.0);
+            played
+        })
+    };
+    visits.iter().map(play_next).collect()
+}
+
+/// Makes the request of a visit, with what the site looks for in it before it is judged.
+fn with_request<T>(visit: &Visit, site: &Site<'_>, play: impl FnOnce(&Request<'_>) -> T) -> T {
+    let headers = visit.lines();
+    let request = Request { hooks: &site.hooks, ..visit.request(&headers) };
+    let extracted = extract(&request, visit, site);
+    play(&Request { extracted: extracted.as_ref(), ..request })
+}
+
+fn extract(request: &Request<'_>, visit: &Visit, site: &Site<'_>) -> Option<Extracted> {
+    let wanted = enforce::wanted(request, &site.policy);
+    assert!(wanted.is_none() || enforce::may_be_extracted(request, &site.policy));
+    let body = Some(visit.body.as_slice());
+    let body = body.filter(|body| {
+        wanted.is_some_and(|wanted| wanted.body)
+            && !body.is_empty()
+            && body.len() <= site.policy.options().max_body_size
+    });
+    wanted.map(|_| enforce::extract(request, &site.policy, &Given { body, ..Given::default() }))
 }
 
 fn play_once<'r>(
     request: &Request<'r>,
     visit: &Visit,
-    site: &Site,
+    site: &Site<'_>,
     worker: &mut Worker,
     memory: &mut dyn TokenMemory<'r>,
+    is_honest: bool,
 ) -> Played {
     let mut said = Said::default();
-    let (verdict, asked) = match enforce::begin(request, &site.policy, worker, memory, NOW) {
+    let now = visit.now();
+    worker.derivations.take_tally();
+    let step = enforce::begin(request, &site.policy, worker, memory, now);
+    let tally = worker.derivations.take_tally();
+    laws::check_step(&step, request, &site.policy);
+    let (verdict, risk) = match step {
         Step::Inactive | Step::Filtered(_) | Step::Preflight | Step::PreflightHandler => {
             return Played::nothing();
         }
         Step::FirstParty(route) => {
-            check_upstream(&route, &site.policy);
+            check_upstream(&route, request, site, visit);
             return Played::nothing();
         }
         Step::Notification(notification) => {
@@ -284,30 +387,42 @@ fn play_once<'r>(
             assert!(matches!(notification.answer().status, 200 | 400));
             return Played::nothing();
         }
-        Step::Decided(verdict) => (verdict, false),
+        Step::Decided(verdict) => (verdict, None),
         Step::AskRisk(pending) => {
             let body = said.json("risk body", pending.risk_body());
+            assert_eq!((pending.started(), pending.asked()), (now, now));
             check_reported_headers(&body["request"]["headers"], request.headers, &site.policy);
             let outcome = match &visit.reply {
                 Reply::Http(status, body) => Outcome::Answer { status: *status, body },
                 Reply::Timeout => Outcome::Timeout,
                 Reply::Unreachable(cause) => Outcome::Unreachable { cause },
+                Reply::NotMade(cause) => Outcome::NotMade { cause },
             };
-            (enforce::resume(*pending, outcome, &site.policy, NOW + RTT), true)
+            (enforce::resume(*pending, outcome, &site.policy, now + RTT), Some(body))
         }
     };
+    let asked = risk.is_some();
     check_decision(&verdict, asked, visit, &site.policy);
     check_login(&verdict, &site.policy, &mut said);
-    let activity = check_activity(&verdict, &site.policy, request.headers, &mut said);
+    let activity = check_activity(&verdict, visit, &site.policy, request.headers, &mut said);
+    let begun = Begun { verdict: &verdict, risk: risk.as_ref(), activity: &activity };
+    laws::check_ids(&begun);
+    if is_honest {
+        laws::check_against_reference(&begun, visit, &site.policy, &tally);
+    }
     let answer = check_answer(&verdict, visit, site, &mut said);
-    check_changes(&verdict, &site.policy, &mut said);
+    check_changes(&verdict, visit, &site.policy, &mut said);
     if verdict.telemetry_requested {
         let machine = Machine { os_name: "Linux", node_name: "host" };
         let id = Some(verdict.request_id());
         said.json(
             "telemetry",
-            &telemetry::body(&site.policy, UpdateReason::Command, NOW, id, machine),
+            &telemetry::body(&site.policy, UpdateReason::Command, now, id, machine),
         );
+    }
+    if verdict.ships_logs(&site.policy) {
+        let records = log_records::write(&verdict, &site.policy, now);
+        said.json_of_any_kind("log records", &lossy(&records));
     }
     said.holds_no_secret(site, visit);
     Played {
@@ -320,6 +435,7 @@ fn play_once<'r>(
         enrichment: verdict.data_enrichment(&site.policy),
         activity,
         answer,
+        is_over_budget: tally.over_budget > 0,
     }
 }
 
@@ -335,6 +451,7 @@ impl Played {
             enrichment: None,
             activity: Value::Null,
             answer: None,
+            is_over_budget: false,
         }
     }
 }
@@ -357,7 +474,7 @@ impl Said {
         json
     }
 
-    fn holds_no_secret(&self, site: &Site, visit: &Visit) {
+    fn holds_no_secret(&self, site: &Site<'_>, visit: &Visit) {
         for secret in &site.secrets {
             for (what, text) in &self.0 {
                 let told = text.contains(secret.as_str());
@@ -367,18 +484,53 @@ impl Said {
     }
 }
 
-/// What is fetched in the visitor's name comes from one of HUMAN's hosts.
-fn check_upstream(route: &first_party::Route<'_>, policy: &Policy) {
+/// What is fetched in the visitor's name comes from one of HUMAN's hosts, or those that the operator
+/// named, and no header of the site's own goes there.
+fn check_upstream(
+    route: &first_party::Route<'_>,
+    request: &Request<'_>,
+    site: &Site<'_>,
+    visit: &Visit,
+) {
     const PATHS: [&str; 3] = [
         "https://client.perimeterx.net/PXabcd1234/main.min.js",
         "https://captcha.px-cdn.net/PXabcd1234/captcha.js",
         "https://collector-pxabcd1234.perimeterx.net/",
     ];
-    if let Some(url) = route.upstream_url(policy) {
-        assert!(PATHS.iter().any(|path| url.starts_with(path)), "{url}");
+    let options = site.policy.options();
+    let own =
+        [&options.backend_collector_url, &options.backend_client_url, &options.backend_captcha_url];
+    if let Some(url) = route.upstream_url(&site.policy) {
+        let own = own.into_iter().filter(|host| !host.is_empty());
+        let mut paths = own.map(String::as_str).chain(PATHS);
+        // A host of the operator's is compared as he wrote it, but for the case of its letters.
+        let begins = |path: &str| {
+            url.get(..path.len()).is_some_and(|start| start.eq_ignore_ascii_case(path))
+        };
+        assert!(paths.any(|path| begins(path.trim_end_matches('/'))), "{url}");
         assert!(url.bytes().all(|byte| matches!(byte, b'!'..=b'~')), "{url:?}");
     }
     assert_eq!(route.default_answer().status, 200);
+
+    let headers = first_party::upstream_headers(request, &site.policy);
+    let mut said = Said::default();
+    for (name, value) in &headers {
+        let name = lossy(name).to_ascii_lowercase();
+        let is_sent_once = ["x-px-first-party", "x-px-enforcer-true-ip", "x-forwarded-for"];
+        if is_sent_once.contains(&name.as_str()) {
+            let same = |other: &&first_party::UpstreamHeader<'_>| {
+                other.0.eq_ignore_ascii_case(name.as_bytes())
+            };
+            assert_eq!(headers.iter().filter(same).count(), 1, "{name}");
+        }
+        let never = ["authorization", "host", "content-length", "transfer-encoding", "connection"];
+        assert!(!never.contains(&name.as_str()), "{name}");
+        if options.sensitive_headers.contains(&"cookie".to_owned()) && name == "cookie" {
+            assert!(value.starts_with(b"pxvid="), "the site's cookies leave it");
+        }
+        said.text("upstream header", lossy(value));
+    }
+    said.holds_no_secret(site, visit);
 }
 
 /// Headers are reported once each, in order, repeated ones together, and no cookies.
@@ -391,6 +543,13 @@ fn check_reported_headers(reported: &Value, headers: &[Header<'_>], policy: &Pol
     let total: usize = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
     let reported = reported.as_array().expect("a list of headers");
     let name = |header: &Header<'_>| lossy(header.name).to_ascii_lowercase();
+    let options = policy.options();
+    let is_default = options.sensitive_headers == ["cookie", "cookies"]
+        && options.allowed_cookies.is_empty()
+        && options.logger_auth_token.expose().is_empty();
+    if !is_default {
+        return;
+    }
     assert!(reported.iter().all(|entry| entry["name"] != "cookie"), "a cookie is reported");
     // Comparing costs quadratic time; and beyond a limit of its own a report is cut.
     if headers.len() > 100 || total > 200_000 {
@@ -413,22 +572,45 @@ fn check_reported_headers(reported: &Value, headers: &[Header<'_>], policy: &Pol
 /// Only a decision blocks, and whatever goes wrong passes with its reason.
 fn check_decision(verdict: &Verdict<'_>, asked: bool, visit: &Visit, policy: &Policy) {
     let passes = verdict.action == Action::Pass;
+    let hooks = verdict.request().hooks;
+    let options = policy.options();
     assert_eq!(verdict.pass_reason.is_some(), passes);
     assert_eq!(verdict.block_reason.is_none(), passes);
-    assert_eq!(verdict.call_reason.is_some(), asked);
-    assert_eq!(verdict.action == Action::SimulatedBlock, {
-        !passes && verdict.risk_mode() == ModuleMode::Monitor
-    });
-    assert_eq!(verdict.s2s_error.is_some(), verdict.pass_reason == Some(PassReason::S2sError));
-    if !asked {
-        assert!(matches!(verdict.pass_reason, None | Some(PassReason::Cookie)));
+    let is_made = !matches!(visit.reply, Reply::NotMade(_));
+    assert_eq!(verdict.call_reason.is_some(), asked && is_made);
+    laws::check_mode(verdict, visit, policy);
+    if let Some(error) = &verdict.s2s_error {
+        assert!(error.message.len() <= MAX_ERROR_MESSAGE);
+    }
+    // DECISIONS 15: the one place where a failure does not pass.
+    let is_sale = hooks.is_hype_sale == Some(true);
+    if is_sale && verdict.block_reason == Some(BlockReason::HscRoute) {
         return;
     }
+    assert_ne!(verdict.block_reason, Some(BlockReason::HscRoute));
+    assert_eq!(verdict.s2s_error.is_some(), verdict.pass_reason == Some(PassReason::S2sError));
+    assert_eq!(verdict.has_timed_out, verdict.pass_reason == Some(PassReason::S2sTimeout));
+    if hooks.is_blocked {
+        assert_eq!(verdict.block_reason, Some(BlockReason::PreEnforceHandler));
+        return;
+    }
+    if !asked {
+        if passes && verdict.pass_reason != Some(PassReason::Cookie) {
+            assert!(!options.enable_server_calls && verdict.s2s_error.is_some());
+        }
+        assert!(passes || verdict.block_reason == Some(BlockReason::CookieHighScore));
+        return;
+    }
+    assert!(options.enable_server_calls);
     match &visit.reply {
         Reply::Timeout => assert_eq!(verdict.pass_reason, Some(PassReason::S2sTimeout)),
-        Reply::Unreachable(_) => assert_eq!(verdict.pass_reason, Some(PassReason::S2sError)),
+        Reply::Unreachable(_) | Reply::NotMade(_) => {
+            assert_eq!(verdict.pass_reason, Some(PassReason::S2sError));
+        }
+        Reply::Http(413, _) if options.block_size_exceeded_15k_headers_size => {
+            assert_eq!(verdict.block_reason, Some(BlockReason::HeadersSizeExceeded));
+        }
         Reply::Http(status, body) => {
-            let options = policy.options();
             let expected = if *status == 200 {
                 decision_of(body, options.token_version, options.blocking_score)
             } else {
@@ -440,9 +622,6 @@ fn check_decision(verdict: &Verdict<'_>, asked: bool, visit: &Visit, policy: &Po
             };
             assert_eq!(given, expected, "{status} {}", body.escape_ascii());
         }
-    }
-    if let Some(error) = &verdict.s2s_error {
-        assert!(error.message.len() <= MAX_ERROR_MESSAGE);
     }
 }
 
@@ -464,18 +643,21 @@ fn decision_of(body: &[u8], version: TokenVersion, threshold: u32) -> Option<boo
 
 fn check_activity(
     verdict: &Verdict<'_>,
+    visit: &Visit,
     policy: &Policy,
     headers: &[Header<'_>],
     said: &mut Said,
 ) -> Value {
     let mut bytes = b"[".to_vec();
     let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
-    if !verdict.activity(policy, &response, NOW + RTT, &mut bytes) {
+    if !verdict.activity(policy, &response, visit.now() + RTT, &mut bytes) {
         assert_eq!(bytes, b"[", "something was written although nothing is sent");
         return Value::Null;
     }
     let activity = said.json("activity", &bytes[1..]);
-    check_reported_headers(&activity["headers"], headers, policy);
+    if verdict.request().hooks.activity_headers.is_empty() {
+        check_reported_headers(&activity["headers"], headers, policy);
+    }
     let client_ip = verdict.client_ip();
     if !policy.options().anonymize_ip {
         assert_eq!(activity["socket_ip"], client_ip);
@@ -489,7 +671,11 @@ fn check_login(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
     let mut bytes = Vec::new();
     let response = OriginResponse { status: Some(200), ..OriginResponse::default() };
     let is_written = verdict.additional_activity(policy, &response, NOW + RTT, &mut bytes);
-    assert_eq!(is_written, verdict.has_credentials() && verdict.action == Action::Pass);
+    let options = &policy.options().credentials;
+    let is_automatic = options.automatic_additional_s2s && !options.additional_s2s_header;
+    if is_automatic {
+        assert_eq!(is_written, verdict.has_credentials() && verdict.action == Action::Pass);
+    }
     if !is_written {
         assert!(bytes.is_empty(), "something was written although nothing is sent");
         return;
@@ -504,11 +690,15 @@ fn check_login(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
 }
 
 /// What is changed about the request to the origin and about its response.
-fn check_changes(verdict: &Verdict<'_>, policy: &Policy, said: &mut Said) {
-    for (name, value) in verdict.origin_headers(policy, NOW) {
+fn check_changes(verdict: &Verdict<'_>, visit: &Visit, policy: &Policy, said: &mut Said) {
+    for (name, value) in verdict.origin_headers(policy, visit.now()) {
         assert!(policy.owned_headers().any(|owned| owned == name));
         assert!(!value.contains(char::is_control), "{value:?}");
         said.text("request header", value);
+    }
+    if let Some((name, value)) = verdict.response_headers(policy) {
+        assert!(!name.is_empty() && !value.contains(char::is_control), "{name}: {value:?}");
+        said.text("response header", value);
     }
     if let Some(cookie) = verdict.pxhd_cookie(policy) {
         check_cookie(&cookie);
@@ -543,56 +733,71 @@ fn check_cookie(cookie: &str) {
 fn check_answer(
     verdict: &Verdict<'_>,
     visit: &Visit,
-    site: &Site,
+    site: &Site<'_>,
     said: &mut Said,
 ) -> Option<Answer> {
-    let [custom_logo, css_ref, js_ref] = &visit.assets;
-    let answer = verdict.answer(
-        &site.policy,
-        &PageAssets { custom_logo, css_ref, js_ref, ..PageAssets::default() },
-    );
+    let cors_headers = site.cors_headers.as_deref();
+    let answer = verdict.answer(&site.policy, &visit.page_assets(cors_headers));
     assert_eq!(answer.is_some(), verdict.action == Action::Block);
     let answer = answer?;
     for (name, value) in &answer.headers {
-        assert!(name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'), "{name}");
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        assert!(name.bytes().all(is_plain), "{name}");
         assert!(!value.contains(char::is_control), "{name}: {value:?}");
         if name == "Set-Cookie" {
             check_cookie(value);
         }
         said.text("answer header", value.as_str());
     }
+    let kind = verdict.block_kind(&site.policy);
     let is_mobile = verdict.cookie_origin() == CookieOrigin::Header;
-    let expected = site.page(&verdict.block_action, is_mobile, &visit.assets);
     let check_page = |page: &str| match page::skeleton(page) {
-        Ok(skeleton) => assert_eq!(skeleton, expected, "{page}"),
+        Ok(skeleton) => assert_eq!(skeleton, site.page(verdict, &visit.assets), "{page}"),
         Err(error) => panic!("{error}: {page}"),
     };
-    match answer.content_type {
+    let body = std::str::from_utf8(&answer.body).expect("UTF-8");
+    let (status, content_type) = match kind {
         // Sent elsewhere: there is no page.
-        "text/html" if answer.status == 307 => {
+        BlockKind::Redirect => {
             let location = answer.headers.iter().find(|(name, _)| name == "Location");
             let (_, location) = location.expect("a place to go to");
-            assert!(location.starts_with("https://help.example.com/blocked?from=shop&url="));
-            let parameters = location.split_once("&uuid=").expect("an id").1;
-            assert_eq!(parameters.matches('&').count(), 1, "{location}");
-            assert!(answer.body.is_empty() && !is_mobile);
-        }
-        "application/json" => {
-            let json = said.json("answer", &answer.body);
-            assert_eq!(answer.status, 403);
-            if is_mobile {
-                let page = page::of_mobile(&json);
-                check_page(&page);
-                said.text("mobile page", page);
+            let page = verdict.custom_block_url();
+            if page.bytes().all(|byte| matches!(byte, b'!'..=b'~') && !b"\"<>".contains(&byte)) {
+                let sign = if page.contains('?') { '&' } else { '?' };
+                let rest = location.strip_prefix(page).expect("the operator's page");
+                assert!(rest.starts_with(&format!("{sign}url=")), "{location}");
             }
+            let (_, parameters) = location.rsplit_once("&uuid=").expect("an id");
+            assert_eq!(parameters.matches('&').count(), 1, "{location}");
+            assert!(body.is_empty() && !is_mobile);
+            (307, "text/html")
         }
-        content_type => {
-            assert_eq!(content_type, "text/html");
-            assert_eq!(answer.status, if verdict.block_action == "r" { 429 } else { 403 });
-            let page = std::str::from_utf8(&answer.body).expect("UTF-8");
-            check_page(page);
-            said.text("page", page);
+        BlockKind::ApiProtection | BlockKind::AdvancedBlockingResponse => {
+            said.json("answer", &answer.body);
+            (403, "application/json")
         }
-    }
+        BlockKind::HypeSale | BlockKind::Mobile => {
+            let json = said.json("answer", &answer.body);
+            let page = match json["html"].as_str() {
+                Some(page) => page.to_owned(),
+                None => page::of_mobile(&json),
+            };
+            check_page(&page);
+            said.text("page in an answer", page);
+            (403, "application/json")
+        }
+        BlockKind::Captcha | BlockKind::CustomPage
+            if verdict.block_action != "b" && !visit.own_page.is_empty() =>
+        {
+            assert_eq!(body, visit.own_page);
+            (403, "text/html")
+        }
+        kind => {
+            check_page(body);
+            said.text("page", body);
+            (if kind == BlockKind::RateLimit { 429 } else { 403 }, "text/html")
+        }
+    };
+    assert_eq!((answer.status, answer.content_type), (status, content_type));
     Some(answer)
 }

@@ -1,16 +1,17 @@
 //! Sites of different kinds: their policies, secrets and block pages.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use px_core::agentic_trust::AgenticTrustOptions;
 use px_core::credentials::Endpoint;
-use px_core::enforce::{self, Outcome, PageAssets, Step, Worker};
+use px_core::enforce::{self, BlockKind, Outcome, PageAssets, Step, Verdict, Worker};
 use px_core::graphql::GraphqlOptions;
 use px_core::hooks::{CustomParameter, Hooks, ParameterValue};
 use px_core::policy::{
     CredentialsOptions, FirstPartyOptions, Options, Policy, Secret, TokenVersion,
 };
-use px_core::reason::ModuleMode;
+use px_core::reason::{CookieOrigin, ModuleMode};
 use px_core::request::{Header, Request, Tls};
 use px_core::routes::{RegexPattern, RoutePattern};
 use px_core::token_memory::NoMemory;
@@ -21,37 +22,54 @@ use super::page;
 
 /// The secret that tokens are minted with; that of the vectors.
 pub const SECRET: &str = "s3cret-A-made-up-for-tests-0000001";
-const OLD_SECRET: &str = "s3cret-B-made-up-for-tests-0000002";
+pub(super) const OLD_SECRET: &str = "s3cret-B-made-up-for-tests-0000002";
+/// Of remote configurations, and of those who may have log records shipped.
+pub(super) const REMOTE_TOKEN: &str = "made-up-remote-config-token-0004";
+pub(super) const LOG_TOKEN: &str = "made-up-logger-token-0005";
 const AUTH_TOKEN: &str = "made.up.auth-token_0123456789";
 const PASS_HEADER: &str = "let-me-pass-0123456789";
 
-pub struct Site {
+pub struct Site<'h> {
     pub policy: Policy,
     /// What the operator's expressions say of every request.
-    pub hooks: &'static Hooks<'static>,
+    pub hooks: Hooks<'h>,
+    /// The operator's own CORS headers of block answers.
+    pub cors_headers: Option<Vec<(&'h str, &'h str)>>,
     /// Texts that nothing may hold.
     pub secrets: Vec<String>,
-    pages: HashMap<(Page, bool, [bool; 3]), String>,
+    /// Skeletons of the pages that a friendly request gets, as they are asked for.
+    pages: Mutex<HashMap<Page, String>>,
+}
+
+/// What the skeleton of a page depends on, within one site.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Page {
+    kind: Kind,
+    is_mobile: bool,
+    /// Whether there are a logo, a style sheet, a script.
+    given: [bool; 3],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Page {
+enum Kind {
     Captcha,
     HardBlock,
     RateLimit,
+    HypeSale,
 }
 
-impl Page {
-    fn of(action: &str) -> Self {
-        match action {
-            "b" => Self::HardBlock,
-            "r" => Self::RateLimit,
+impl Kind {
+    fn of(verdict: &Verdict<'_>, policy: &Policy) -> Self {
+        match (verdict.block_kind(policy), &*verdict.block_action) {
+            (BlockKind::HypeSale, _) => Self::HypeSale,
+            (_, "b") => Self::HardBlock,
+            (_, "r") => Self::RateLimit,
             _ => Self::Captcha,
         }
     }
 }
 
-impl Site {
+impl Site<'static> {
     /// Blocks, and has no other wishes.
     pub fn plain() -> Self {
         Self::of(basic())
@@ -59,7 +77,7 @@ impl Site {
 
     /// One of each kind.
     pub fn all() -> [Self; 6] {
-        let elsewhere = Self { hooks: &ELSEWHERE, ..Self::of(with_pages_elsewhere()) };
+        let elsewhere = Self { hooks: ELSEWHERE, ..Self::of(with_pages_elsewhere()) };
         [
             Self::plain(),
             Self::of(with_everything()),
@@ -108,27 +126,38 @@ impl Site {
 
     /// A site with these options.
     pub fn of(options: Options) -> Self {
-        let secrets = options.cookie_secrets.iter().map(Secret::expose);
-        let mut secrets: Vec<_> = secrets.map(str::to_owned).collect();
-        secrets.push(options.auth_token.expose().to_owned());
-        secrets.extend(options.filter_by_header.iter().map(|(_, value)| value.clone()));
-        Self {
-            pages: pages(&options),
-            hooks: &Hooks::NONE,
-            policy: Policy::compile(options).expect("valid options"),
-            secrets,
-        }
-    }
-
-    /// The skeleton that an answer with this action must have.
-    pub fn page(&self, action: &str, is_mobile: bool, assets: &[String; 3]) -> &str {
-        let given = assets.each_ref().map(|asset| !asset.is_empty());
-        &self.pages[&(Page::of(action), is_mobile, given)]
+        let headers = options.filter_by_header.clone();
+        let mut site = Self::with(Policy::compile(options).expect("valid options"), Hooks::NONE);
+        site.secrets.extend(headers.into_iter().map(|(_, value)| value));
+        site
     }
 }
 
-/// Skeletons of the pages that a friendly request gets when it is blocked.
-fn pages(options: &Options) -> HashMap<(Page, bool, [bool; 3]), String> {
+impl<'h> Site<'h> {
+    pub fn with(policy: Policy, hooks: Hooks<'h>) -> Self {
+        let options = policy.options();
+        let tokens =
+            [&options.auth_token, &options.remote_config_auth_token, &options.logger_auth_token];
+        let secrets = options.cookie_secrets.iter().chain(tokens).map(Secret::expose);
+        let secrets = secrets.filter(|secret| !secret.is_empty()).map(str::to_owned).collect();
+        Self { policy, hooks, cors_headers: None, secrets, pages: Mutex::default() }
+    }
+
+    /// The skeleton that the page of a block must have.
+    pub fn page(&self, verdict: &Verdict<'_>, assets: &[String; 3]) -> String {
+        let page = Page {
+            kind: Kind::of(verdict, &self.policy),
+            is_mobile: verdict.cookie_origin() == CookieOrigin::Header,
+            given: assets.each_ref().map(|asset| !asset.is_empty()),
+        };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let skeleton = || skeleton_of(&page, self.policy.options());
+        pages.entry(page).or_insert_with(skeleton).clone()
+    }
+}
+
+/// The skeleton of the page that a friendly request gets when it is blocked.
+fn skeleton_of(page: &Page, options: &Options) -> String {
     let open = Policy::compile(Options {
         first_party: options.first_party.clone(),
         token_version: options.token_version,
@@ -136,27 +165,9 @@ fn pages(options: &Options) -> HashMap<(Page, bool, [bool; 3]), String> {
     });
     let open = open.expect("valid options");
     let mobile = [Header { name: b"x-px-authorization", value: b"1" }];
-    let mut pages = HashMap::new();
-    for action in ["c", "b", "r"] {
-        for is_mobile in [false, true] {
-            let headers = if is_mobile { &mobile[..] } else { &[] };
-            for bits in 0..8 {
-                let given = [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0];
-                let html = friendly_page(&open, action, headers, given);
-                let skeleton = page::skeleton(&html).expect("a page");
-                pages.insert((Page::of(action), is_mobile, given), skeleton);
-            }
-        }
-    }
-    pages
-}
-
-fn friendly_page(
-    policy: &Policy,
-    action: &str,
-    headers: &[Header<'_>],
-    given: [bool; 3],
-) -> String {
+    let headers = if page.is_mobile { &mobile[..] } else { &[] };
+    let hooks =
+        Hooks { is_hype_sale: (page.kind == Kind::HypeSale).then_some(true), ..Hooks::NONE };
     let request = Request {
         method: b"GET",
         scheme: "https",
@@ -167,26 +178,38 @@ fn friendly_page(
         peer_ip: "203.0.113.77",
         request_id: "0f0e0d0c-0b0a-4a0b-8c0d-0e0f00010203",
         tls: Tls::default(),
-        hooks: &Hooks::NONE,
+        hooks: &hooks,
         extracted: None,
     };
     let worker = &mut Worker::default();
-    let Step::AskRisk(pending) = enforce::begin(&request, policy, worker, &mut NoMemory, 0) else {
-        panic!("the Risk API is not asked");
+    let verdict = match enforce::begin(&request, &open, worker, &mut NoMemory, 0) {
+        Step::AskRisk(pending) => {
+            let action = match page.kind {
+                Kind::HardBlock => "b",
+                Kind::RateLimit => "r",
+                Kind::Captcha | Kind::HypeSale => "c",
+            };
+            let body = format!(
+                r#"{{"status":0,"score":100,"cookie_cfg_block_result":"1","uuid":"u","action":"{action}"}}"#
+            );
+            let outcome = Outcome::Answer { status: 200, body: body.as_bytes() };
+            enforce::resume(*pending, outcome, &open, 0)
+        }
+        Step::Decided(verdict) => verdict,
+        _ => panic!("nobody is judged"),
     };
-    let body = format!(
-        r#"{{"status":0,"score":100,"cookie_cfg_block_result":"1","uuid":"u","action":"{action}"}}"#
-    );
-    let outcome = Outcome::Answer { status: 200, body: body.as_bytes() };
-    let verdict = enforce::resume(*pending, outcome, policy, 0);
-    let [custom_logo, css_ref, js_ref] = given.map(|given| if given { "/x" } else { "" });
+    let [custom_logo, css_ref, js_ref] = page.given.map(|given| if given { "/x" } else { "" });
     let assets = PageAssets { custom_logo, css_ref, js_ref, ..PageAssets::default() };
-    let answer = verdict.answer(policy, &assets).expect("blocked");
+    let answer = verdict.answer(&open, &assets).expect("blocked");
     let body = String::from_utf8(answer.body).expect("UTF-8");
-    match serde_json::from_str::<Value>(&body) {
-        Ok(mobile) => page::of_mobile(&mobile),
+    let html = match serde_json::from_str::<Value>(&body) {
+        Ok(json) => match json["html"].as_str() {
+            Some(page) => page.to_owned(),
+            None => page::of_mobile(&json),
+        },
         Err(_) => body,
-    }
+    };
+    page::skeleton(&html).expect("a page")
 }
 
 /// What all sites have in common.
