@@ -341,7 +341,7 @@ unsafe fn conclude(
         let main = unsafe { MainConf::of_request(r) };
         // SAFETY: the context of this live request, borrowed for this statement.
         let chosen = unsafe { (*ctx).risk_backend.as_ref() };
-        note_health(main, &enforcement, chosen, failed, now);
+        note_health(main, &enforcement, chosen, verdict.tells_of_an_outage(), now);
         if failed {
             count(main, &enforcement, |app| app.call_failed(&verdict));
             // SAFETY: live request.
@@ -370,7 +370,7 @@ fn note_health(
     main: &MainConf,
     enforcement: &Enforcement,
     chosen: Option<&Chosen>,
-    failed: bool,
+    is_out: bool,
     now: u64,
 ) {
     let Some(breaker) = breaker(main, enforcement, chosen) else { return };
@@ -378,7 +378,7 @@ fn note_health(
         Some(chosen) => chosen.base.to_string(),
         None => enforcement.backend_url.to_string(),
     };
-    if failed {
+    if is_out {
         if breaker.failed(enforcement.breaker_limits, now) == Change::Opened {
             log::cycle_line(
                 WARN,
