@@ -88,6 +88,9 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
     // stands behind `return 418; error_page 418 = @app;` is one: by then the status is no error's.
     // SAFETY: live request.
     if unsafe { (*r).err_status } >= FIRST_ERROR {
+        // What shows it may be an origin, which must not believe the client either.
+        // SAFETY: live request.
+        unsafe { origin::strip(r, enforcement.policy().owned_headers()) };
         return DECLINED;
     }
     // SAFETY: live request.
