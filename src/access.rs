@@ -88,6 +88,9 @@ unsafe fn access(r: *mut ngx_http_request_t) -> ngx_int_t {
     // stands behind `return 418; error_page 418 = @app;` is one: by then the status is no error's.
     // SAFETY: live request.
     if unsafe { (*r).err_status } >= FIRST_ERROR {
+        // What shows it may be an origin, which must not believe the client either.
+        // SAFETY: live request.
+        unsafe { origin::strip(r, enforcement.policy().owned_headers()) };
         return DECLINED;
     }
     // SAFETY: live request.
@@ -348,7 +351,7 @@ unsafe fn conclude(
         let main = unsafe { MainConf::of_request(r) };
         // SAFETY: the context of this live request, borrowed for this statement.
         let chosen = unsafe { (*ctx).risk_backend.as_ref() };
-        note_health(main, &enforcement, chosen, failed, now);
+        note_health(main, &enforcement, chosen, verdict.tells_of_an_outage(), now);
         if failed {
             count(main, &enforcement, |app| app.call_failed(&verdict));
             // SAFETY: live request.
@@ -377,7 +380,7 @@ fn note_health(
     main: &MainConf,
     enforcement: &Enforcement,
     chosen: Option<&Chosen>,
-    failed: bool,
+    is_out: bool,
     now: u64,
 ) {
     let Some(breaker) = breaker(main, enforcement, chosen) else { return };
@@ -385,7 +388,7 @@ fn note_health(
         Some(chosen) => chosen.base.to_string(),
         None => enforcement.backend_url.to_string(),
     };
-    if failed {
+    if is_out {
         if breaker.failed(enforcement.breaker_limits, now) == Change::Opened {
             log::cycle_line(
                 WARN,

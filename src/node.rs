@@ -250,7 +250,8 @@ unsafe fn begin(r: *mut ngx_http_request_t, leg: *mut Leg) -> ngx_int_t {
     // SAFETY: live request.
     let body = unsafe { (*r).request_body };
     // SAFETY: live request.
-    if body.is_null() && node.max_body_size > 0 && unsafe { has_body(r, &view) } {
+    let is_readable = body.is_null() && unsafe { has_body(r) };
+    if is_readable && node.max_body_size > 0 && !node::is_without_body(&view) {
         // SAFETY: the leg of this live request, borrowed for this statement.
         unsafe { (*leg).stage = Stage::ReadingBody };
         // SAFETY: as the caller's; nothing here refers to the leg.
@@ -260,17 +261,17 @@ unsafe fn begin(r: *mut ngx_http_request_t, leg: *mut Leg) -> ngx_int_t {
     unsafe { send(r, leg) }
 }
 
-/// Whether there is a body that is a node's business.
+/// Whether there is a body.
 ///
 /// # Safety
 ///
-/// `r` must be a live main request and `view` its view.
-unsafe fn has_body(r: *mut ngx_http_request_t, view: &Request<'_>) -> bool {
+/// `r` must be a live main request.
+unsafe fn has_body(r: *mut ngx_http_request_t) -> bool {
     // SAFETY: live request.
     let length = unsafe { (*r).headers_in.content_length_n };
     // SAFETY: as above. nginx calls a body of unknown length chunked on HTTP/2 and 3, too.
     let is_chunked = unsafe { ffi::px_request_is_chunked(r) } != 0;
-    (length > 0 || is_chunked) && !node::is_without_body(view)
+    length > 0 || is_chunked
 }
 
 /// The body has come.
@@ -378,9 +379,10 @@ type Body = Option<zeroize::Zeroizing<Vec<u8>>>;
 /// As [`has_body`].
 unsafe fn body(r: *mut ngx_http_request_t, view: &Request<'_>, limit: usize) -> (BodyNote, Body) {
     // SAFETY: as the caller's.
-    if !unsafe { has_body(r, view) } {
+    if !unsafe { has_body(r) } {
         return (BodyNote::None, None);
     }
+    let limit = if node::is_without_body(view) { 0 } else { limit };
     // SAFETY: as above.
     match (limit > 0).then(|| unsafe { request_body::beginning(r, limit) }).flatten() {
         Some((_, 0)) => (BodyNote::None, None),

@@ -4,12 +4,12 @@ use nginx_sys::{
     ngx_http_request_t, ngx_list_init, ngx_list_part_t, ngx_list_push, ngx_list_t, ngx_str_t,
     ngx_table_elt_t,
 };
+use px_core::request::is_same_to_cgi;
 
 use crate::ffi::{self, OK};
 
 /// Removes client-sent headers of these names: what the module tells the origin under them, nobody
-/// else may say. An underscore is as good as a hyphen: CGI and its descendants cannot tell them apart,
-/// and some hosts have `underscores_in_headers` on.
+/// else may say.
 ///
 /// # Safety
 ///
@@ -50,11 +50,6 @@ pub(crate) unsafe fn strip<'n>(r: *mut ngx_http_request_t, names: impl Iterator<
         // SAFETY: one fresh element.
         unsafe { element.write(*line) };
     }
-}
-
-fn is_same_to_cgi(one: &[u8], other: &[u8]) -> bool {
-    let letter = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    one.len() == other.len() && one.iter().map(letter).eq(other.iter().map(letter))
 }
 
 /// Copies of all lines of a header list.

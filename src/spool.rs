@@ -11,6 +11,9 @@
 //! Locks are `flock`s, which the kernel releases however a process ends, and which hold among all
 //! processes of one machine: several nginx may share a directory, several machines may not. Nothing is
 //! synced: the files outlive every death of a process, not the machine's own crash.
+//!
+//! Where others may write to the directory, nothing they put there is taken for ours: no link is
+//! followed, nothing that blocks is opened, and no other user's directory is looked into.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -38,6 +41,10 @@ const POST_BYTES: u64 = 512 * 1024;
 /// Whatever a file says, no larger POST is made of it.
 const POST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const UNREADABLE: &str = ".unreadable";
+/// A link leads elsewhere, and a pipe would be waited for.
+const NOT_ELSEWHERE: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+/// Looks after the files of workers of other users.
+const ROOT: u32 = 0;
 
 /// Least value of `max_size`.
 pub(crate) const MIN_SIZE: u64 = 1024 * 1024;
@@ -313,7 +320,7 @@ impl Spool {
         {
             writer.open = None;
         }
-        let file = match File::open(entry.path()) {
+        let file = match open_here(&entry.path()) {
             Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -364,7 +371,7 @@ impl Spool {
         self.locked(|_, _| {
             for dir in others {
                 // Gone meanwhile, or still at work.
-                let Ok(locked) = File::open(&dir) else { continue };
+                let Ok(locked) = open_here(&dir) else { continue };
                 if locked.try_lock().is_err() {
                     continue;
                 }
@@ -396,7 +403,7 @@ impl Spool {
     /// first few.
     pub(crate) fn open(&mut self, orphans: &Orphans, token: &str) -> Option<(Vec<Entry>, String)> {
         let (root, url) = orphans.paths().take(8).find_map(|path| {
-            let bytes = read(&File::open(path).ok()?).ok()?;
+            let bytes = read(&open_here(&path).ok()?).ok()?;
             let root = self.root(token, &Header::read(&bytes).ok()?.salt).ok()?;
             let batch = sealed::open_with(&bytes, &root).ok()?.batches.into_iter().next()?;
             Some((root, batch.url))
@@ -441,15 +448,21 @@ impl Spool {
         let path = self.setting.dir.join("ledger");
         let open = || {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            options.custom_flags(NOT_ELSEWHERE).open(&path)
         };
-        match open() {
+        let ledger = match open() {
             Err(err) if err.kind() == ErrorKind::NotFound => {
                 DirBuilder::new().mode(0o700).create(&self.setting.dir)?;
                 open()
             }
             ledger => ledger,
+        }?;
+        let metadata = ledger.metadata()?;
+        if !metadata.is_file() || metadata.nlink() > 1 {
+            return Err(io::Error::other("\"ledger\" is another file's name"));
         }
+        Ok(ledger)
     }
 
     /// Removes the oldest files until `need` more bytes fit, and a little more, so that a full
@@ -474,7 +487,7 @@ impl Spool {
                 break;
             }
             // What is being written or posted is locked.
-            let Ok(file) = File::open(&old.path) else { continue };
+            let Ok(file) = open_here(&old.path) else { continue };
             if file.try_lock().is_err() {
                 continue;
             }
@@ -519,7 +532,7 @@ impl Spool {
                 Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
                 created => {
                     created?;
-                    let locked = File::open(&dir)?;
+                    let locked = open_here(&dir)?;
                     locked.try_lock()?;
                     return Ok(Rc::new(Generation { dir, _locked: locked }));
                 }
@@ -532,7 +545,7 @@ impl Spool {
         let mut dirs = Vec::new();
         for entry in fs::read_dir(&self.setting.dir)? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(is_generation) {
+            if entry.file_name().to_str().is_some_and(is_generation) && is_own_dir(&entry) {
                 dirs.push(entry.path());
             }
         }
@@ -547,7 +560,7 @@ impl Spool {
         for dir in dirs {
             for (path, sequence, _) in sealed_files(&dir)? {
                 // Gone meanwhile.
-                let Ok(metadata) = fs::metadata(&path) else { continue };
+                let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
                 files.push(Found { path, sequence, length: metadata.len() });
             }
         }
@@ -572,7 +585,7 @@ pub(crate) fn is_on_network(dir: &Path) -> bool {
 
 /// Whether this is a file of the spool, of this version of the module or of another.
 pub(crate) fn is_sealed(path: &Path) -> bool {
-    let header = File::open(path).and_then(|file| {
+    let header = open_here(path).and_then(|file| {
         let mut header = [0; sealed::HEADER_LENGTH];
         file.read_exact_at(&mut header, 0)?;
         Ok(header)
@@ -644,6 +657,20 @@ fn is_generation(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     name.split_once('-')
         .is_some_and(|(start, pid)| start.len() == 13 && digits(start) && digits(pid))
+}
+
+/// Opens a file or directory of the spool's for reading.
+fn open_here(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(NOT_ELSEWHERE).open(path)
+}
+
+/// Whether the worker's user made this directory.
+fn is_own_dir(entry: &fs::DirEntry) -> bool {
+    // SAFETY: always succeeds.
+    let user = unsafe { libc::geteuid() };
+    entry
+        .metadata()
+        .is_ok_and(|metadata| metadata.is_dir() && (metadata.uid() == user || user == ROOT))
 }
 
 /// The files of ours in a directory with their numbers; whatever else lies there is left alone.

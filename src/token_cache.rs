@@ -95,7 +95,7 @@ impl TokenCache {
     /// As that of [`Zone::add`].
     pub(crate) unsafe fn add(cf: *mut ngx_conf_t, name: &str, size: usize) -> Option<Self> {
         // The name carries the layout.
-        let name = format!("{name}:tokens1.{SLOT_BYTES}");
+        let name = format!("{name}:tokens2.{SLOT_BYTES}");
         // SAFETY: as the caller's.
         unsafe { Zone::add(cf, &name, size) }.map(Self)
     }
@@ -148,7 +148,7 @@ pub(crate) struct RequestCache<'c> {
 impl TokenMemory<'static> for RequestCache<'_> {
     fn find(&mut self, key: &Key<'_>) -> Option<&'static [u8]> {
         let shared = self.shared()?;
-        let parts: [&[u8]; 2] = [&key.secret, key.token];
+        let parts = key.parts();
         let hash = hash(shared, &parts);
         // Copied out under the lock, to where it costs nothing; the pool may have to ask the
         // system for memory, which nobody must wait for.
@@ -177,7 +177,7 @@ impl TokenMemory<'static> for RequestCache<'_> {
         // What was found, if anything, was no use: it belonged to another browser.
         self.lookup = Some(Lookup::Miss);
         let Some(shared) = self.shared() else { return };
-        let parts: [&[u8]; 2] = [&key.secret, key.token];
+        let parts = key.parts();
         let hash = hash(shared, &parts);
         self.locked(|table| table.store(hash, &parts, entry));
     }

@@ -645,6 +645,58 @@ fn a_spool_that_cannot_be_used_is_the_operators_trouble_only() {
     nginx.quit();
 }
 
+/// Somebody else on the machine has put things into a directory that everybody may write to, before the
+/// module came: links to a file that the worker may write, and what it would wait for.
+#[test]
+fn what_others_put_into_the_directory_leads_nowhere() {
+    let precious = |site: &Site| {
+        let file = site.spool.0.join("precious");
+        fs::write(&file, [7; 64]).expect("it can be written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("it is ours");
+        fs::create_dir(site.spool.path()).expect("a directory can be made");
+        fs::set_permissions(site.spool.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+        file
+    };
+    let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+        [|from, to| std::os::unix::fs::symlink(from, to), |from, to| fs::hard_link(from, to)];
+    for link in links {
+        let site = Site::new();
+        let file = precious(&site);
+        link(&file, &site.spool.path().join("ledger")).expect("a link can be made");
+        site.collector.go_down();
+        let nginx = site.nginx();
+        nginx.wait_for_error_log("cannot use the spool");
+        site.visit(&nginx, 0..20);
+        nginx.wait_for_error_log(LOST);
+        nginx.quit();
+        assert_eq!(fs::read(&file).expect("it is there"), [7; 64]);
+    }
+
+    let site = Site::new();
+    let file = precious(&site);
+    let planted = site.spool.path().join("1234567890123-1");
+    fs::create_dir(&planted).expect("a directory can be made");
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let elsewhere = site.spool.path().join("1234567890123-2");
+    std::os::unix::fs::symlink(&planted, &elsewhere).expect("a link can be made");
+    let name = |number: u64| format!("{number:020}-{number:032x}");
+    for dir in [&planted, &site.spool.path()] {
+        std::os::unix::fs::symlink(&file, dir.join(name(1))).expect("a link can be made");
+        let made = Command::new("mkfifo").arg("-m").arg("666").arg(dir.join(name(2))).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    }
+    site.collector.go_down();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..20);
+    wait_until("activities in the spool", || {
+        site.spool.everything().iter().filter(|path| path.is_file()).count() > 1
+    });
+    site.collector.come_back().expect("the port is free again");
+    assert_eq!(site.collector.wait_for_activities(20, SOON).len(), 20);
+    nginx.quit();
+    assert_eq!(fs::read(&file).expect("it is there"), [7; 64]);
+}
+
 #[test]
 fn what_is_reported_after_the_directory_was_cleared_arrives() {
     let site = Site::new();

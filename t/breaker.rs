@@ -111,3 +111,31 @@ fn failures_that_are_further_apart_than_the_interval_open_nothing() {
     assert_eq!(sandbox.risk_calls().len(), 6);
     assert!(!nginx.quit().contains("visitors pass without a call"));
 }
+
+/// What the Risk API refuses is the visitor's doing, headers that are too large above all. Nobody is to
+/// switch it off for everybody else with ten of them.
+#[test]
+fn requests_that_the_risk_api_refuses_open_nothing() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = site(&sandbox, &origin, 1);
+    for status in [400, 403, 413, 431] {
+        sandbox.clear();
+        sandbox.behave_at(Endpoint::RiskApi, Behaviour::Status(status));
+        for _ in 0..5 {
+            assert_eq!(get(nginx.addr(), "/", &[]).status, 200);
+        }
+        assert_eq!(sandbox.risk_calls().len(), 5, "{status}");
+    }
+    sandbox.behave_well();
+    assert_eq!(get(nginx.addr(), "/", &["User-Agent: PhantomJS/1.0"]).status, 403);
+    assert!(!nginx.error_log().contains("visitors pass without a call"));
+    // It is out of order where it says so itself.
+    for status in [429, 503] {
+        let nginx = site(&sandbox, &origin, 1);
+        sandbox.behave_at(Endpoint::RiskApi, Behaviour::Status(status));
+        for _ in 0..3 {
+            assert_eq!(get(nginx.addr(), "/", &[]).status, 200);
+        }
+        nginx.wait_for_error_log("visitors pass without a call");
+    }
+}

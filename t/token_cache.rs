@@ -171,3 +171,45 @@ fn a_value_that_makes_no_sense_is_refused() {
         assert!(text.contains(&line), "{text}");
     }
 }
+
+/// Each letter of a cookie may be percent-encoded or not. If each spelling were a token of its own, one
+/// visitor with one token could drive out everybody's, and have a key derived with each request.
+#[test]
+fn one_token_in_many_spellings_is_one_token() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = site(&sandbox, &origin, "location = /px-status { px_status; }");
+    let token = sandbox.mint(BROWSER).token();
+    assert_eq!(visit(&nginx, &format!("_px3={token}")), pair("miss", "cookie"));
+    for at in 0..20 {
+        let mut spelling = String::new();
+        for (place, byte) in token.bytes().enumerate() {
+            match byte {
+                b':' => spelling.push_str("%3a"),
+                byte if place == at => spelling.push_str(&format!("%{byte:02X}")),
+                byte => spelling.push(byte.into()),
+            }
+        }
+        assert_eq!(visit(&nginx, &format!("_px3={spelling}")), pair("hit", "cookie"), "{spelling}");
+    }
+    let status = get(nginx.addr(), "/px-status", &[]).json();
+    assert_eq!(status["token_caches"]["px_token_cache"]["entries"], 1, "{status}");
+}
+
+/// A token that signs nothing but itself can be sent by an app, and by a browser without a name.
+#[test]
+fn a_token_has_a_place_as_an_apps_and_one_as_a_browsers() {
+    let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
+    let nginx = site(&sandbox, &origin, "");
+    let mint = sandbox.mint("").mobile();
+    let header = format!("X-PX-AUTHORIZATION: {}", mint.mobile_header());
+    let cookie = format!("Cookie: {}", mint.cookie());
+    let visit = |header: &str| {
+        let response = get(nginx.addr(), "/", &[header, "User-Agent:"]);
+        assert_eq!(response.header("x-reason"), Some("cookie"), "{header}");
+        response.header("x-cache").map(str::to_owned)
+    };
+    for expected in ["miss", "hit", "hit"] {
+        assert_eq!(visit(&header).as_deref(), Some(expected));
+        assert_eq!(visit(&cookie).as_deref(), Some(expected));
+    }
+}

@@ -9,7 +9,7 @@ use crate::client_ip;
 use crate::cookies;
 use crate::enforce::Answer;
 use crate::policy::{Options, Policy};
-use crate::request::Request;
+use crate::request::{Request, is_same_to_cgi};
 use crate::token::is_uuid;
 use crate::url::RequestUrl;
 
@@ -103,9 +103,9 @@ pub fn upstream_headers<'r>(request: &Request<'r>, policy: &Policy) -> Vec<Upstr
     let options = policy.options();
     let hop_by_hop = request.named_in_connection();
     let is_forwarded = |name: &[u8]| {
-        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let is = |other: &str| is_same_to_cgi(name, other.as_bytes());
         !NOT_FORWARDED.into_iter().any(is)
-            && !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"))
+            && !name.get(..6).is_some_and(|start| is_same_to_cgi(start, b"proxy-"))
             && !hop_by_hop.contains(&name.to_ascii_lowercase())
             && !policy.is_sensitive_header(name)
     };
@@ -324,6 +324,9 @@ mod tests {
             ("Cookie", "a=1"),
             ("X-PX-First-Party", "0"),
             ("X-PX-Enforcer-True-IP", "192.0.2.1"),
+            ("X_PX_Enforcer_True_IP", "192.0.2.1"),
+            ("x-px_first-party", "0"),
+            ("X_Forwarded_For", "192.0.2.1"),
             ("If-None-Match", "\"x\""),
         ];
         let mut expected = vec![

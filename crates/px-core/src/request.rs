@@ -80,6 +80,13 @@ impl<'r> Request<'r> {
     }
 }
 
+/// Whether two header names are the same to CGI and its descendants, which cannot tell an underscore
+/// from a hyphen. nginx passes underscores on where `underscores_in_headers` is on.
+pub fn is_same_to_cgi(one: &[u8], other: &[u8]) -> bool {
+    let letter = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(letter).eq(other.iter().map(letter))
+}
+
 /// Bytes of a request as text; what is not UTF-8 becomes U+FFFD. The library's own function reads
 /// byte by byte where nearly all text is ASCII.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {

@@ -149,15 +149,20 @@ impl<'r> Verifier<'_, 'r> {
         version: Version,
         value: &'r [u8],
     ) -> Result<Token<'r>, Failure> {
-        self.recall_or(version, value, |verifier, text| {
-            if !version.has_all_parts(text)
-                && verifier.is_within_length(text)
-                && let Some(decoded) = percent_decode(text)
-            {
-                return verifier.check(version, &decoded);
-            }
-            verifier.check(version, text)
-        })
+        // Most hold none, and are their own text.
+        let decoded = if value.contains(&b'%') { self.decoded(version, value) } else { None };
+        match decoded {
+            Some(decoded) => self.recall_or_check(version, decoded.as_bytes()),
+            None => self.recall_or_check(version, value),
+        }
+    }
+
+    /// What a cookie stands for that only makes sense once it is decoded. It is remembered as that: one
+    /// token has more spellings than any memory has room for, and each would cost a key derivation.
+    fn decoded(&self, version: Version, value: &[u8]) -> Option<String> {
+        let text = request::text(value);
+        let is_spelled_out = version.has_all_parts(&text) || !self.is_within_length(&text);
+        if is_spelled_out { None } else { percent_decode(&text) }
     }
 
     /// Checks the token of a mobile header, verbatim and completely, but for expiry and score.
@@ -166,20 +171,15 @@ impl<'r> Verifier<'_, 'r> {
         version: Version,
         value: &'r [u8],
     ) -> Result<Token<'r>, Failure> {
-        self.recall_or(version, value, |verifier, text| verifier.check(version, text))
+        self.recall_or_check(version, value)
     }
 
-    /// The token as the memory knows it, else as `check` finds it, which is then remembered.
-    fn recall_or(
-        &mut self,
-        version: Version,
-        value: &'r [u8],
-        check: impl Fn(&mut Self, &str) -> Result<Checked, Failure>,
-    ) -> Result<Token<'r>, Failure> {
+    /// The token as the memory knows it, else as a check finds it, which is then remembered.
+    fn recall_or_check(&mut self, version: Version, value: &[u8]) -> Result<Token<'r>, Failure> {
         if let Some(token) = self.recall(version, value) {
             return Ok(token);
         }
-        let Checked { token, proof } = check(self, &request::text(value))?;
+        let Checked { token, proof } = self.check(version, &request::text(value))?;
         if let Some(proof) = proof {
             remembered::store(self.memory, value, &token, &proof, &self.client);
         }
@@ -191,8 +191,9 @@ impl<'r> Verifier<'_, 'r> {
         if version == Version::V2 || value.len() > self.options.risk_cookie_max_length {
             return None;
         }
+        let is_mobile = self.client.is_mobile();
         self.secrets.iter().find_map(|secret| {
-            let key = Key { secret: secret.fingerprint(), token: value };
+            let key = Key { secret: secret.fingerprint(), is_mobile, token: value };
             let entry = self.memory.find(&key)?;
             let token = remembered::recognise(entry, version, &self.client, self.options)?;
             let used_secret = (version == Version::V3).then_some(secret.index());

@@ -20,8 +20,17 @@ pub trait TokenMemory<'r> {
 pub struct Key<'k> {
     /// Tells the cookie secret that authenticated the token from any other, and nothing about it.
     pub secret: Fingerprint,
-    /// The token's text as received.
+    /// Whether an app sent it: to apps and to browsers one text is two tokens, and has a place for each.
+    pub is_mobile: bool,
+    /// The token's text.
     pub token: &'k [u8],
+}
+
+impl<'k> Key<'k> {
+    /// All of it, in parts whose bounds do not depend on the token.
+    pub fn parts(&'k self) -> [&'k [u8]; 3] {
+        [&self.secret, if self.is_mobile { b"m" } else { b"w" }, self.token]
+    }
 }
 
 /// Fingerprint of a cookie secret.

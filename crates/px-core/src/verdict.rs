@@ -401,6 +401,15 @@ impl Verdict<'_> {
         log_records::are_wanted(&self.facts.request, &policy.options().logger_auth_token)
     }
 
+    /// Whether the call went as calls go while the Risk API is out of order, so that others need not be
+    /// made (DECISIONS 18). Not where it refused this one request: a visitor who sends what it refuses
+    /// could switch it off for everybody else.
+    pub fn tells_of_an_outage(&self) -> bool {
+        let refuses = |status| (400..500).contains(&status) && status != 408 && status != 429;
+        self.has_timed_out
+            || self.s2s_error.as_ref().is_some_and(|error| !error.http_status.is_some_and(refuses))
+    }
+
     /// The request that was judged.
     pub fn request(&self) -> &Request<'_> {
         &self.facts.request

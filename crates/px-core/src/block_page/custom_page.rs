@@ -22,7 +22,8 @@ pub(super) fn location(verdict: &Verdict<'_>, policy: &Policy) -> String {
         wanted.extend_from_slice(b"://");
         wanted.extend_from_slice(facts.request.host);
     }
-    wanted.extend(percent::decode_lenient(facts.url.raw_path().as_bytes()));
+    let path = percent::decode_lenient(facts.url.raw_path().as_bytes());
+    wanted.extend_from_slice(on_this_site(&path));
     wanted.push(b'?');
     push_arguments(facts.url.raw_query(), &mut wanted);
     with_parameters(verdict, facts.request.hooks.custom_block_url, &wanted)
@@ -35,7 +36,8 @@ pub(super) fn api_protection(verdict: &Verdict<'_>, assets: &PageAssets<'_>) -> 
         String::from_utf8_lossy(referer)
     });
     let path = without_authorities(&referer);
-    let redirect = with_parameters(verdict, assets.api_protection_block_url, path.as_bytes());
+    let wanted = on_this_site(path.as_bytes());
+    let redirect = with_parameters(verdict, assets.api_protection_block_url, wanted);
     let mut body = Vec::with_capacity(512);
     json::object(&mut body, |body| {
         body.word("reason", "blocked");
@@ -128,6 +130,16 @@ fn push_again(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// The path with one slash at its beginning. Browsers take what follows two of them for a host, a
+/// backslash for a slash, and overlook controls between them: a page that leads the visitor back
+/// would lead them there.
+fn on_this_site(path: &[u8]) -> &[u8] {
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let lead = path.iter().take_while(|byte| is_slash(byte) || **byte <= b' ').count();
+    let last = path.iter().take(lead).rposition(|byte| is_slash(byte));
+    last.and_then(|last| path.get(last..)).unwrap_or(path)
+}
+
 /// A text without any `http://host` and `https://host` in it.
 fn without_authorities(text: &str) -> String {
     let mut left = String::with_capacity(text.len());
@@ -194,6 +206,32 @@ mod tests {
         let expected =
             "/b%0D%0Ax:%20y?a=%7F%20b&url=L2FjY291bnQ/eD0x&uuid=u%26v%3D%0D%0A%C3%A9&vid=";
         assert_eq!(location, expected);
+    }
+
+    #[test]
+    fn no_path_leads_to_another_site() {
+        for (path, expected) in [
+            ("/a//b", "/a//b"),
+            ("/", "/"),
+            ("//evil.example/x", "/evil.example/x"),
+            ("////evil.example", "/evil.example"),
+            ("/\\evil.example", "\\evil.example"),
+            ("\\/evil.example", "/evil.example"),
+            ("/\t\n/evil.example", "/evil.example"),
+            (" //evil.example", "/evil.example"),
+            ("?x=//y", "?x=//y"),
+            ("", ""),
+        ] {
+            assert_eq!(on_this_site(path.as_bytes()), expected.as_bytes(), "{path:?}");
+        }
+        // As it is told to the page: %2F is decoded on its way there.
+        let hooks = Hooks { custom_block_url: "/b", ..Hooks::NONE };
+        let target = b"/%2fevil.example/%2e?a";
+        let request = Request { hooks: &hooks, target, ..sample::request(&[]) };
+        let policy = policy(|options| options.redirect_on_custom_url = true);
+        let verdict = sample::verdict(&request, &policy, r#"{"status":0,"score":100}"#);
+        let wanted = BASE64.encode("/evil.example/.?a");
+        assert_eq!(location(&verdict, &policy), format!("/b?url={wanted}&uuid=&vid="));
     }
 
     #[test]

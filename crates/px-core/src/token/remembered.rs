@@ -71,7 +71,8 @@ pub(super) fn store(
     let (score, expires_ms) = (token.score.0.to_le_bytes(), token.expires_ms.to_le_bytes());
     let mut entry = vec![&head[..], &iterations, &score, &expires_ms, lengths.as_flattened()];
     entry.extend(parts);
-    memory.store(&Key { secret: proof.secret, token: value }, &entry);
+    let is_mobile = client.is_mobile();
+    memory.store(&Key { secret: proof.secret, is_mobile, token: value }, &entry);
 }
 
 /// The token that was remembered as `entry`, if `client` may send it and it is within the limits of
