@@ -24,11 +24,11 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour abi memcheck budget \
+.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour http3 abi memcheck budget \
         bench bench-micro sizing deny fuzz fuzz-briefly clean
 
 help: ## This text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install what building and testing need (Debian and its relatives)
 	@missing=""; \
@@ -63,7 +63,7 @@ demo: $(HEADERS) ## Show the module at work against the sandbox; needs no accoun
 demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
 	@$(CARGO) run --quiet --locked --example demo_node
 
-test: lint msrv unit behaviour abi test-packages budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour http3 abi test-packages budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -87,6 +87,9 @@ behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for ano
 	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
 	$(CARGO) build --locked --lib -p ngx-http-px-module
 	$(CARGO) test --locked -p ngx-http-px-module
+
+http3: $(HEADERS) ## Behaviour over HTTP/3, under an nginx that is built for it
+	@TESTS=http3 t/matrix http3
 
 abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host of another layout
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module

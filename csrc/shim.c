@@ -102,6 +102,26 @@ px_request_is_nobodys(ngx_http_request_t *r)
 }
 
 
+/*
+ * The ":authority" of an HTTP/3 request that has no Host line: of HTTP/2's nginx makes one itself.
+ * Empty otherwise.
+ */
+ngx_str_t
+px_request_authority(ngx_http_request_t *r)
+{
+    ngx_str_t  authority = ngx_null_string;
+
+    if (r->http_version == 3000 && r->headers_in.host == NULL
+        && r->host_start != NULL && r->host_end > r->host_start)
+    {
+        authority.data = r->host_start;
+        authority.len = r->host_end - r->host_start;
+    }
+
+    return authority;
+}
+
+
 /* One more user of the request, who will finalize it. */
 void
 px_request_hold(ngx_http_request_t *r)

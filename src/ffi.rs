@@ -194,6 +194,7 @@ unsafe extern "C" {
     pub(crate) fn px_request_want_body(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_ignore_conditions(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_want_in_memory(r: *mut ngx_http_request_t);
+    pub(crate) fn px_request_authority(r: *mut ngx_http_request_t) -> ngx_str_t;
     pub(crate) fn px_request_want_no_body(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_is_nobodys(r: *mut ngx_http_request_t);
     pub(crate) fn px_request_keep_target(r: *mut ngx_http_request_t);

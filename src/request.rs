@@ -46,9 +46,16 @@ pub(crate) unsafe fn view(
     let line = unsafe { ffi::bytes(request.request_line) };
     let absolute = absolute_form(line, method);
     // SAFETY: live request.
-    let headers = unsafe { headers(r) }?;
+    let authority = unsafe { ffi::px_request_authority(r) };
+    // SAFETY: it lives as long as the connection, which here is the stream.
+    let authority = unsafe { ffi::bytes(authority) };
     // SAFETY: live request.
-    let host = unsafe { host(r, absolute.is_some()) };
+    let headers = unsafe { headers(r, authority) }?;
+    let host = match authority {
+        // SAFETY: live request.
+        [] => unsafe { host(r, absolute.is_some()) },
+        named => named,
+    };
     // SAFETY: live request.
     let tls = if is_tls { unsafe { tls_facts(r) } } else { Tls::default() };
     // SAFETY: live request.
@@ -89,15 +96,19 @@ fn is_http(target: &[u8]) -> bool {
     begins(b"http://") || begins(b"https://")
 }
 
-/// The header lines in order of arrival, as an array in the request's pool.
+/// The header lines in order of arrival, as an array in the request's pool. What HTTP/3 says by
+/// `authority` alone stands before them as a `Host` line, as it does for HTTP/2.
 ///
 /// # Safety
 ///
 /// `r` must be a live request.
-unsafe fn headers(r: *mut ngx_http_request_t) -> Option<&'static [Header<'static>]> {
+unsafe fn headers(
+    r: *mut ngx_http_request_t,
+    authority: &'static [u8],
+) -> Option<&'static [Header<'static>]> {
     // SAFETY: the caller vouches for the request.
     let list = unsafe { &(*r).headers_in.headers };
-    let mut count = 0;
+    let mut count = usize::from(!authority.is_empty());
     let mut part: *const ngx_list_part_t = &raw const list.part;
     // SAFETY: a list's parts end with a null pointer.
     while let Some(p) = unsafe { part.as_ref() } {
@@ -112,6 +123,11 @@ unsafe fn headers(r: *mut ngx_http_request_t) -> Option<&'static [Header<'static
         return None;
     }
     let mut filled = 0;
+    if !authority.is_empty() {
+        // SAFETY: there is room for `count` lines.
+        unsafe { array.write(MaybeUninit::new(Header { name: b"host", value: authority })) };
+        filled = 1;
+    }
     part = &raw const list.part;
     // SAFETY: as above.
     while let Some(p) = unsafe { part.as_ref() } {

@@ -8,6 +8,7 @@ pub mod conf_check;
 pub mod decisions;
 pub mod h2;
 pub mod http2;
+pub mod http3;
 pub mod markdown;
 pub mod nginx;
 pub mod node;
