@@ -136,7 +136,7 @@ fn push_again(text: &str, out: &mut Vec<u8>) {
 fn on_this_site(path: &[u8]) -> &[u8] {
     let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let lead = path.iter().take_while(|byte| is_slash(byte) || **byte <= b' ').count();
-    let last = path.iter().take(lead).rposition(|byte| is_slash(byte));
+    let last = path.iter().take(lead).rposition(is_slash);
     last.and_then(|last| path.get(last..)).unwrap_or(path)
 }
 
