@@ -130,7 +130,7 @@ fn row(
             hogs.go();
             site.risk_api.behave_well();
         })
-        .lines(5000)
+        .own_lines(8)
 }
 
 pub(crate) fn rows() -> Vec<Row> {

@@ -179,6 +179,12 @@ impl Row {
         self
     }
 
+    /// At most so many of them are the module's.
+    pub(crate) fn own_lines(mut self, lines: usize) -> Self {
+        self.lines = Lines::Own(lines);
+        self
+    }
+
     /// The fault ends; nothing else is done to nginx.
     pub(crate) fn mend(mut self, mend: impl Fn(&Site, &Load) + Send + Sync + 'static) -> Self {
         self.mend = Box::new(mend);
@@ -270,12 +276,15 @@ impl Row {
 enum Lines {
     InAll(usize),
     ASecond(usize),
+    /// Those of the module.
+    Own(usize),
 }
 
 impl Lines {
     fn hold(&self, lines: &[String]) -> bool {
         match self {
             Self::InAll(most) => lines.len() <= *most,
+            Self::Own(most) => lines.iter().filter(|line| line.contains(" px: ")).count() <= *most,
             Self::ASecond(most) => {
                 // The time is what a line begins with.
                 lines
@@ -291,6 +300,9 @@ impl std::fmt::Display for Lines {
         match self {
             Self::InAll(0) => write!(f, "no line in the error log"),
             Self::InAll(most) => write!(f, "at most {most} lines in the error log"),
+            Self::Own(most) => {
+                write!(f, "at most {most} lines of the module's in the error log")
+            }
             Self::ASecond(most) => write!(f, "at most {most} lines a second in the error log"),
         }
     }

@@ -179,7 +179,7 @@ fn nginx_refused() -> Row {
         assert_eq!(site.nginx.workers(), worker, "the worker lives");
     })
     .mend(|site, _| machine::tell(site, Tell::NginxMemory, 0))
-    .lines(20_000)
+    .own_lines(8)
     .sign(Sign::Line("Cannot allocate memory"))
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn decides_nothing(row: Row, result: &'static str) -> Row {
 }
 
 /// Each worker finds out for itself whether the node is back.
-fn every_worker_asks_again(site: &Site) -> bool {
+pub(crate) fn every_worker_asks_again(site: &Site) -> bool {
     let log = site.nginx.error_log();
     let count = |text| log.matches(text).count();
     count("px: too many failures of the node") == count("px: the node at ")

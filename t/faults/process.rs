@@ -14,9 +14,11 @@ use px_sandbox::Behaviour;
 use crate::load::{Answer, Class, Load};
 use crate::machine::{self, Tell};
 use crate::matrix::{Row, Sign};
-use crate::site::{Dir, Plan, Site};
+use crate::node;
+use crate::site::{Backend, Dir, Plan, Site};
 use crate::support::nginx::{fresh_dir, is_running, send_signal, workers_of};
 use crate::support::{BROWSER, Connection, client};
+use crate::wire;
 
 /// Clients of the load, each with one request at a time.
 const CLIENTS: usize = 4;
@@ -325,6 +327,37 @@ fn shutdown_timeout() -> Row {
     .mend(|site, _| site.risk_api.behave_well())
 }
 
+const TIMED_OUT: &[(&str, &str)] = &[("result", "timeout")];
+
+fn shutdown_timeout_at_the_node() -> Row {
+    Row::new(
+        "shutdown_timeout_while_the_node_hangs",
+        "process: a reload with `worker_shutdown_timeout` while the node never answers",
+    )
+    .with_node()
+    .plan(|plan| {
+        plan.workers = WORKERS;
+        plan.impatient.push(Backend::Node);
+        plan.main.push_str("worker_shutdown_timeout 200ms;");
+    })
+    .ended_at_most(2 * CLIENTS)
+    .during(&[Class::Attack], &[Answer::Origin("pass cookie"), Answer::Ended])
+    .strike(|site, load| {
+        wire::behave(site, &[Backend::Node], &Behaviour::Hang);
+        load.wait_for("exchanges under way", || {
+            site.metric("px_wallarm_requests_total", TIMED_OUT) > 0.0
+        });
+        let old = site.nginx.workers();
+        site.nginx.signal(libc::SIGHUP);
+        all_workers_but(site, load, &old);
+        load.wait_for("the end of old workers", || !old.iter().any(|pid| is_running(*pid)));
+    })
+    .sign(Sign::Grows("px_wallarm_requests_total", TIMED_OUT))
+    .lines_a_second(10 * WORKERS as usize)
+    .mend(|site, _| wire::behave(site, &[Backend::Node], &Behaviour::Normal))
+    .mended_when(node::every_worker_asks_again)
+}
+
 fn threads_refused() -> Row {
     Row::new("threads_refused", "process: the system gives new workers no threads (EAGAIN)")
         .plan(|plan| {
@@ -366,6 +399,7 @@ pub(crate) fn rows() -> Vec<Row> {
         binary_upgrade(),
         reloads_while_calls_are_under_way(),
         shutdown_timeout(),
+        shutdown_timeout_at_the_node(),
         threads_refused(),
     ]
 }
