@@ -164,6 +164,7 @@ fn nginx_refused() -> Row {
         // nginx says what it did not get.
         plan.is_lenient = true;
     })
+    .where_the_module_is_loaded()
     .connections_may_end()
     .or(&Class::OF_HUMAN, &short)
     .or(&Class::FIRST_PARTY, &[&[Answer::Default][..], &short].concat())
@@ -201,6 +202,7 @@ fn module_refused() -> Row {
                 load.go_on();
             }
         })
+        .where_the_module_is_loaded()
         .ended_at_most(12)
         .sign(Sign::Line("exited on signal 6"))
         .recovery("yes: the worker aborts, and the master starts another one")
