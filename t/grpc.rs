@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, Response};
 use px_sandbox::Behaviour;
 use support::decisions::{BOT, Site};
 use support::http2::{Http2, head, in_time, response_of, runtime};
-use support::{BROWSER, Nginx, SOON, nginx};
+use support::{BROWSER, Nginx, nginx, wait_until};
 
 /// A gRPC service of two methods: `Unary` answers a message, `Chat` each of many. `Refuse` says why not.
 struct Service {
@@ -247,6 +247,7 @@ fn an_answer_of_trailers_alone_is_passed_on() {
     assert_eq!(ended.head.header("grpc-status"), Some("9"));
     assert_eq!(ended.head.header("grpc-message"), Some("not now"));
     assert!(ended.messages.is_empty() && ended.trailers.is_empty());
+    assert!(site.nginx.wait_for_access_log(1)[0].contains("verdict=pass pass=s2s "));
 }
 
 /// gRPC's own rules make PERMISSION_DENIED of a 403 that is no gRPC.
@@ -295,9 +296,10 @@ fn a_call_that_is_given_up_ends_at_the_service_too() {
     let pause = |visitor: &Http2| {
         visitor.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
     };
-    while site.sandbox.risk_calls().is_empty() {
+    wait_until("the Risk API to be asked", || {
         pause(&visitor);
-    }
+        !site.sandbox.risk_calls().is_empty()
+    });
     early.sending.send_reset(h2::Reason::CANCEL);
     drop(early);
 
@@ -311,11 +313,10 @@ fn a_call_that_is_given_up_ends_at_the_service_too() {
     }));
     sending.send_reset(h2::Reason::CANCEL);
     drop(body);
-    let until = std::time::Instant::now() + SOON;
-    while *service.given_up.lock().expect("not poisoned") == 0 {
-        assert!(std::time::Instant::now() < until, "the service is never told");
+    wait_until("the service to be told", || {
         pause(&visitor);
-    }
+        *service.given_up.lock().expect("not poisoned") != 0
+    });
     site.sandbox.behave_well();
     visitor = Http2::open(site.nginx.addr());
     let path = "/echo.Echo/Unary";

@@ -241,6 +241,7 @@ fn a_frame_that_comes_before_the_verdict_is_not_lost() {
         }
         let mut socket = WebSocket::opened(connection);
         assert_eq!(socket.receive(), (TEXT, b"early".to_vec()));
+        assert_eq!(site.sandbox.risk_calls().len(), asked + 1);
         socket.talk();
         socket.close();
     }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::{fs, io};
 
 use bytes::{Buf, Bytes};
@@ -24,15 +24,18 @@ use super::{Nginx, Response};
 type Client = SendRequest<OpenStreams, Bytes>;
 pub type Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
 
-/// Whether the nginx under test speaks HTTP/3. If not, the test says so in spite of the harness, which
+/// Whether the nginx under test speaks HTTP/3. If not, that is said once, in spite of the harness, which
 /// keeps what passing tests print.
 pub fn is_spoken() -> bool {
+    static SAID: Once = Once::new();
     let output = Command::new(nginx::binary()).arg("-V").output().expect("nginx can be run");
     let is_spoken = String::from_utf8_lossy(&output.stderr).contains("--with-http_v3_module");
     if !is_spoken {
-        let text =
-            "\nskipped: this nginx does not speak HTTP/3 (make http3 builds one that does)\n";
-        let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        SAID.call_once(|| {
+            let text =
+                "skipped: this nginx does not speak HTTP/3 (make http3 builds one that does)\n";
+            let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
+        });
     }
     is_spoken
 }
