@@ -97,6 +97,7 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@t/abi_guard.sh target/debug/libngx_http_px_module.so
 	@t/configure_like.sh
 	@t/flavour_guard.sh
+	@t/rival.sh target/debug/libngx_http_px_module.so
 
 test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (HOSTS="…": see t/host)
 	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
