@@ -24,8 +24,8 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour faults http3 abi memcheck budget \
-        bench bench-micro sizing deny fuzz fuzz-briefly clean
+.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour faults http3 abi \
+        memcheck budget bench bench-micro sizing deny fuzz fuzz-briefly audit clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ demo: $(HEADERS) ## Show the module at work against the sandbox; needs no accoun
 demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
 	@$(CARGO) run --quiet --locked --example demo_node
 
-test: lint msrv unit behaviour http3 abi test-packages budget fuzz-briefly deny ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour http3 abi test-packages budget fuzz-briefly deny audit ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -101,6 +101,7 @@ abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host
 	@t/abi_guard.sh target/debug/libngx_http_px_module.so
 	@t/configure_like.sh
 	@t/flavour_guard.sh
+	@t/rival.sh target/debug/libngx_http_px_module.so
 
 test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (HOSTS="…": see t/host)
 	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
@@ -135,6 +136,16 @@ bench-micro: ## Micro-benchmarks of the core
 deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \
 	else echo "cargo-deny is not installed: skipped"; fi
+
+# Where cargo-audit itself keeps it; it is not fetched here.
+ADVISORY_DB = $(HOME)/.cargo/advisory-db
+
+audit: ## Known vulnerabilities in all lock files, where cargo-audit and a copy of its database are (ADVISORY_DB=dir)
+	@if ! command -v cargo-audit >/dev/null; then echo "cargo-audit is not installed: skipped"; \
+	elif [ ! -d "$(ADVISORY_DB)/crates" ]; then echo "no advisories in $(ADVISORY_DB): skipped"; \
+	else for lock in Cargo.lock fuzz/Cargo.lock bench/micro/Cargo.lock; do \
+	  $(CARGO) audit --db "$(ADVISORY_DB)" --no-fetch --stale --deny warnings --file $$lock || exit 1; \
+	done; fi
 
 # So many inputs from one seed, and patience with a busy machine: a finding is not a matter of luck.
 fuzz-briefly: | deps

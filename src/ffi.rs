@@ -138,7 +138,8 @@ pub(crate) unsafe fn array_in_pool<T>(pool: *mut ngx_pool_t, n: usize) -> *mut T
     unsafe { nginx_sys::ngx_palloc(pool, n * size_of::<T>()) }.cast::<T>()
 }
 
-/// Adds one header line to a header list. `lowcase` holds the name in lower case.
+/// Adds one header line to a header list. `lowcase` holds the name in lower case; for a request's it
+/// must not be empty, because nginx finds by its hash what `proxy_set_header` and caches leave out.
 /// `None` when memory is short.
 ///
 /// # Safety
@@ -160,7 +161,10 @@ pub(crate) unsafe fn push_header(
     unsafe { ptr::write_bytes(element, 0, 1) };
     // SAFETY: initialised above and not shared yet.
     let element = unsafe { &mut *element };
-    element.hash = 1;
+    // SAFETY: the hash function reads `len` bytes.
+    let hash = unsafe { nginx_sys::ngx_hash_key(lowcase.data, lowcase.len) };
+    // Zero would mark a line that is not there.
+    element.hash = hash.max(1);
     element.key = key;
     element.value = value;
     element.lowcase_key = lowcase.data;

@@ -622,11 +622,14 @@ fn every_test_that_is_named_exists() {
             }
             for span in line.split('`').skip(1).step_by(2) {
                 if span.ends_with(".rs") {
-                    let is_test = span.starts_with("t/") && repository().join(span).is_file();
+                    let is_test = span.starts_with("t/") || span.contains("/tests/");
+                    let is_test = is_test && repository().join(span).is_file();
                     file = is_test.then(|| read(span));
                 } else if let Some(file) = &file
                     && span.len() > 12
-                    && span.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    && span.bytes().all(|byte| {
+                        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
+                    })
                     && !span.starts_with("px_")
                 {
                     seen += 1;

@@ -376,6 +376,38 @@ fn a_lying_first_party_backend_speaks_to_its_own_visitor_only() {
     assert_eq!(get(nginx.addr(), "/", &[]).text(), "origin");
 }
 
+/// The first visitor's headers do not decide what everybody is shown of the sensor in the cache.
+#[test]
+fn no_visitor_shapes_the_sensor_in_the_cache() {
+    let (sandbox, origin, human) = (Sandbox::start().unwrap(), Origin::start(), Origin::start());
+    human.answer(200, &["Content-Type: application/javascript"], b"the whole sensor");
+    let url = format!("http://{}", human.addr());
+    let nginx = Nginx::builder()
+        .http("proxy_cache_path cache keys_zone=sensors:1m;")
+        .server(&format!(
+            "{} px_first_party_cache sensors; location / {{ {} }}",
+            protect_as(sandbox.app(), &sandbox.url(), &url),
+            origin.proxy_pass()
+        ))
+        .start();
+    let shaping = [
+        "Range: bytes=0-0",
+        "If-Range: x",
+        "If-None-Match: *",
+        "If-Modified-Since: Tue, 19 Jan 2038 00:00:00 GMT",
+        "Accept-Encoding: br",
+    ];
+    get(nginx.addr(), "/sandbox1/init.js?x=1", &shaping);
+    for target in ["/sandbox1/init.js", "/sandbox1/init.js?x=2", "/sandbox1//init.js"] {
+        assert_eq!(get(nginx.addr(), target, &[]).text(), "the whole sensor", "{target}");
+    }
+    let [asked] = &human.texts()[..] else { panic!("{:?}", human.texts()) };
+    let lower = asked.to_ascii_lowercase();
+    for name in ["range:", "if-", "accept-encoding:"] {
+        assert!(!lower.contains(name), "{asked}");
+    }
+}
+
 /// The Risk API call is framed by the module alone.
 #[test]
 fn nothing_of_a_visitor_frames_the_risk_api_call() {

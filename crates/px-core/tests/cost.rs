@@ -2,13 +2,15 @@
 //!
 //! Counted in instructions, under callgrind, which no other process disturbs. The test runs itself there.
 #![allow(clippy::indexing_slicing, reason = "a test that is wrong is to panic")]
-#![allow(unreachable_pub, dead_code, reason = "this crate has no outside")]
+#![allow(unreachable_pub, dead_code, unused_imports, reason = "this crate has no outside")]
 
 mod visit;
 
 use std::env;
 use std::process::Command;
 
+use px_core::crypto::Secrets;
+use px_core::policy::Secret;
 use visit::{Site, Visit, play};
 
 /// Name of the request and its length: what the run under callgrind is to play.
@@ -75,12 +77,12 @@ fn request(kind: &str, length: usize) -> Visit {
     }
 }
 
-/// Instructions of a run of this test that plays one request.
-fn instructions(kind: &str, length: usize) -> u64 {
+/// Instructions of a run of `test` that is given this order.
+fn instructions(test: &str, kind: &str, length: usize) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe().expect("this program has a path"))
-        .args(["--exact", "the_cost_of_a_request_grows_with_its_length_only", "--test-threads=1"])
+        .args(["--exact", test, "--test-threads=1"])
         .env(ORDER, format!("{kind}/{length}"))
         .output()
         .expect("valgrind is installed");
@@ -91,22 +93,53 @@ fn instructions(kind: &str, length: usize) -> u64 {
     count.trim().parse().expect("a number")
 }
 
+/// Kind and length of what this run is to do, if it is one under callgrind.
+fn order() -> Option<(String, usize)> {
+    let order = env::var(ORDER).ok()?;
+    let (kind, length) = order.split_once('/').expect("two parts");
+    Some((kind.to_owned(), length.parse().expect("a number")))
+}
+
 #[test]
 fn the_cost_of_a_request_grows_with_its_length_only() {
+    const TEST: &str = "the_cost_of_a_request_grows_with_its_length_only";
     const LENGTH: usize = 16 << 10;
-    // A few thousand where each byte is looked at a few times; eight thousand and more where each is
+    // Three thousand at most where each byte is looked at a few times; tens of thousands where each is
     // compared with all others.
-    const A_BYTE: u64 = 4000;
-    if let Ok(order) = env::var(ORDER) {
-        let (kind, length) = order.split_once('/').expect("two parts");
-        let length = length.parse().expect("a number");
-        play(&request(kind, length), &Site::reading_bodies());
+    const A_BYTE: u64 = 8000;
+    if let Some((kind, length)) = order() {
+        play(&request(&kind, length), &Site::reading_bodies());
         return;
     }
-    let none = instructions(KINDS[0], 0);
+    let none = instructions(TEST, KINDS[0], 0);
     for kind in KINDS {
-        let cost = instructions(kind, LENGTH).saturating_sub(none) / LENGTH as u64;
+        let cost = instructions(TEST, kind, LENGTH).saturating_sub(none) / LENGTH as u64;
         println!("{kind}: {cost} instructions a byte");
         assert!(cost < A_BYTE, "{kind}: {cost} instructions a byte");
+    }
+}
+
+/// Who is told by the time that the first digits are right finds all of them, one by one.
+#[test]
+fn a_wrong_signature_costs_the_same_wherever_it_differs() {
+    const TEST: &str = "a_wrong_signature_costs_the_same_wherever_it_differs";
+    const TIMES: u64 = 5000;
+    if let Some((_, at)) = order() {
+        let secrets = Secrets::new(&[Secret::new("a secret".to_owned())]);
+        let mut digits = secrets.sign(b"message").expect("a secret").into_bytes();
+        // Another digit of the same sort, which is read in the same way.
+        digits[at] = match digits[at] {
+            b'0' | b'a' => digits[at] + 1,
+            digit => digit - 1,
+        };
+        for _ in 0..TIMES {
+            assert!(!secrets.authenticate(b"message", &digits));
+        }
+        return;
+    }
+    let [first, middle, last] = [0, 31, 63].map(|at| instructions(TEST, "", at));
+    // Less than one instruction for each comparison: the test's own chance.
+    for other in [middle, last] {
+        assert!(first.abs_diff(other) < TIMES, "{first}, {middle}, {last}");
     }
 }
