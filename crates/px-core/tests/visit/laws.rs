@@ -111,6 +111,14 @@ pub fn check_ids(begun: &Begun<'_>) {
     }
 }
 
+/// And so is the visitor, where the answer names them.
+pub fn check_ids_of_answer(answer: &Value, verdict: &Verdict<'_>) {
+    if !answer["appId"].is_null() && !answer["uuid"].is_null() {
+        assert_eq!(answer["uuid"], verdict.uuid.as_deref().unwrap_or_default());
+        assert_eq!(answer["vid"], verdict.vid().unwrap_or_default());
+    }
+}
+
 /// The token, the visitor's id and what they decide are what the specification makes of them.
 pub fn check_against_reference(begun: &Begun<'_>, visit: &Visit, policy: &Policy, tally: &Tally) {
     let Begun { verdict, risk, activity } = begun;

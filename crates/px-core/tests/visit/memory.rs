@@ -6,8 +6,15 @@ use px_core::token_memory::{Fingerprint, Key, TokenMemory};
 #[derive(Debug)]
 pub struct Note {
     secret: Fingerprint,
+    is_mobile: bool,
     token: Vec<u8>,
     entry: Vec<u8>,
+}
+
+impl Note {
+    fn is_of(&self, key: &Key<'_>) -> bool {
+        self.secret == key.secret && self.is_mobile == key.is_mobile && self.token == key.token
+    }
 }
 
 /// Knows nothing and notes everything.
@@ -20,8 +27,8 @@ impl<'r> TokenMemory<'r> for Noting {
     }
 
     fn store(&mut self, key: &Key<'_>, entry: &[&[u8]]) {
-        let (secret, token) = (key.secret, key.token.to_vec());
-        self.0.push(Note { secret, token, entry: entry.concat() });
+        let Key { secret, is_mobile, token } = *key;
+        self.0.push(Note { secret, is_mobile, token: token.to_vec(), entry: entry.concat() });
     }
 }
 
@@ -30,9 +37,7 @@ pub struct Recalling<'r>(pub &'r [Note]);
 
 impl<'r> TokenMemory<'r> for Recalling<'r> {
     fn find(&mut self, key: &Key<'_>) -> Option<&'r [u8]> {
-        let mut notes = self.0.iter();
-        let note = notes.find(|note| note.secret == key.secret && note.token == key.token)?;
-        Some(&note.entry)
+        self.0.iter().find(|note| note.is_of(key)).map(|note| note.entry.as_slice())
     }
 
     fn store(&mut self, key: &Key<'_>, _: &[&[u8]]) {

@@ -773,11 +773,13 @@ fn check_answer(
             (307, "text/html")
         }
         BlockKind::ApiProtection | BlockKind::AdvancedBlockingResponse => {
-            said.json("answer", &answer.body);
+            let json = said.json("answer", &answer.body);
+            laws::check_ids_of_answer(&json, verdict);
             (403, "application/json")
         }
         BlockKind::HypeSale | BlockKind::Mobile => {
             let json = said.json("answer", &answer.body);
+            laws::check_ids_of_answer(&json, verdict);
             let page = match json["html"].as_str() {
                 Some(page) => page.to_owned(),
                 None => page::of_mobile(&json),
