@@ -25,7 +25,8 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour faults http3 abi \
-        memcheck budget bench bench-micro sizing deny fuzz fuzz-briefly audit clean
+        budget bench bench-micro sizing deny fuzz fuzz-briefly audit sanitize sanitize-briefly \
+        clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +64,7 @@ demo: $(HEADERS) ## Show the module at work against the sandbox; needs no accoun
 demo-node: $(HEADERS) ## Show the connector to a traffic-analysis node against the sandbox's
 	@$(CARGO) run --quiet --locked --example demo_node
 
-test: lint msrv unit behaviour http3 abi test-packages budget fuzz-briefly deny audit ## Everything: lints, unit and vector tests, behaviour under a real nginx
+test: lint msrv unit behaviour http3 abi sanitize-briefly test-packages budget fuzz-briefly deny audit ## Everything: lints, unit and vector tests, behaviour under a real nginx
 
 lint: $(HEADERS) ## rustfmt and clippy
 	$(CARGO) fmt --all --check
@@ -107,10 +108,13 @@ test-matrix: $(HEADERS) ## Behaviour under other versions and builds of nginx (H
 	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES)"
 	@t/matrix $(HOSTS)
 
-memcheck: $(HEADERS) ## Behaviour tests about bodies and logins, with nginx under valgrind
-	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind
-	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
-	@t/memcheck.sh
+sanitize: $(HEADERS) ## t/ under AddressSanitizer and valgrind, the core in Miri (PARTS="…": see t/sanitize)
+	@$(MAKE) --no-print-directory deps PACKAGES="$(TEST_PACKAGES) valgrind"
+	@t/sanitize $(PARTS)
+
+# What handles visitors' bytes and other services' answers most.
+sanitize-briefly: $(HEADERS)
+	@TESTS="bodies credentials filters first_party node risk_api" t/sanitize shipped
 
 budget: ## Instructions the core spends on a request, against bench/budget.txt (UPDATE=1 writes it)
 	@command -v valgrind >/dev/null || $(MAKE) --no-print-directory deps PACKAGES=valgrind

@@ -7,7 +7,7 @@ use std::time::Duration;
 use px_sandbox::{Behaviour, Endpoint, Sandbox};
 use support::{Nginx, Origin, get, protect};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A site whose breaker opens after three failures.
 fn site(sandbox: &Sandbox, origin: &Origin, workers: u32) -> Nginx {

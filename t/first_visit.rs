@@ -8,7 +8,7 @@ use px_sandbox::{Reply, Sandbox};
 use serde_json::json;
 use support::{BROWSER, Nginx, Origin, get, protect};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn site(sandbox: &Sandbox, origin: &Origin) -> Nginx {
     Nginx::start(&format!("{}location / {{ {} }}", protect(sandbox), origin.proxy_pass()))

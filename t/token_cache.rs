@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use px_sandbox::Sandbox;
 use support::{BROWSER, Nginx, Origin, get, protect};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A site that tells each visitor what became of the look into the cache.
 fn server(sandbox: &Sandbox, origin: &Origin, more: &str) -> String {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer as received.
 #[derive(Clone, Debug, Default)]
@@ -249,7 +249,7 @@ pub fn text(method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> 
 /// `curl`, for HTTP/2: standard output and exit code. Bounded in time.
 pub fn curl(args: &[&str]) -> (String, i32) {
     let output = Command::new("curl")
-        .args(["-sS", "-m", "15"])
+        .args(["-sS", "-m", "60"])
         .args(args)
         .output()
         .expect("curl is installed");

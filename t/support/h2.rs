@@ -56,7 +56,7 @@ impl H2 {
 
     fn open_with(addr: SocketAddr, settings: &[u8], more_window: u32) -> Self {
         let socket = TcpStream::connect(addr).expect("nginx accepts connections");
-        socket.set_read_timeout(Some(Duration::from_secs(15))).expect("a timeout can be set");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
         socket.set_nodelay(true).expect("a socket option can be set");
         let mut h2 = Self { socket, answers: HashMap::new(), is_going_away: false, widens: false };
         h2.socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("nginx reads");

@@ -101,7 +101,7 @@ impl Origin {
         let (requests, waited) = self
             .shared
             .arrived
-            .wait_timeout_while(requests, Duration::from_secs(15), enough)
+            .wait_timeout_while(requests, Duration::from_secs(60), enough)
             .expect("not poisoned");
         assert!(!waited.timed_out(), "the origin received {} requests only", requests.len());
         requests.clone()
@@ -121,7 +121,7 @@ impl Drop for Origin {
 }
 
 fn serve(mut stream: TcpStream, shared: &Shared) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(15)));
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
     if shared.echoes {
         return echo(stream);
     }
