@@ -25,8 +25,7 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
 .PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour faults http3 abi \
-        budget bench bench-micro sizing deny fuzz fuzz-briefly audit sanitize sanitize-briefly \
-        clean
+        sanitize sanitize-briefly budget bench bench-micro sizing soak deny audit fuzz fuzz-briefly clean
 
 help: ## This text
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -136,6 +135,10 @@ sizing: build ## CPU, memory, disk and bandwidth for operators; writes docs/sizi
 
 bench-micro: ## Micro-benchmarks of the core
 	@$(CARGO) bench --locked --manifest-path bench/micro/Cargo.toml --target-dir target/bench
+
+soak: build ## Reloads and requests at length, RELOADS=500 REQUESTS=2000000; writes docs/reliability.md
+	@SOAK_RELOADS=$(or $(RELOADS),500) SOAK_REQUESTS=$(or $(REQUESTS),2000000) SOAK_OUT=docs/reliability.md \
+	  $(CARGO) test --release --locked --test soak nothing -- --nocapture
 
 deny: ## Licences and advisories of the dependencies, where cargo-deny is installed
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check bans licenses sources; \

@@ -26,7 +26,8 @@ const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Where there is a spool, what waits goes there when it comes to a quarter of the bounds.
 const SPILL_BATCHES: usize = QUEUE_BATCHES / 4;
 const SPILL_BYTES: usize = QUEUE_BYTES / 4;
-/// From here on batches may well become larger before they are handed over.
+/// From here on batches may well become larger before they are handed over, and more than that are not
+/// waited for when the worker ends, where there is a spool.
 const PRESSURE: usize = 8;
 /// Bodies that are kept for further use, and the largest of them.
 const SPARE_BODIES: usize = 8;
@@ -231,6 +232,8 @@ pub(crate) struct Sender {
     spare: Receiver<Vec<u8>>,
     done: Receiver<()>,
     closing: Arc<AtomicBool>,
+    /// There is a spool.
+    keeps: bool,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -243,6 +246,7 @@ impl Sender {
         let (spare_bodies, spare) = mpsc::sync_channel(SPARE_BODIES);
         let (done_sender, done) = mpsc::sync_channel(1);
         let (tally, load) = (Arc::new(Tally::default()), Arc::new(Load::default()));
+        let keeps = destinations.iter().any(|destination| destination.spool.is_some());
         let closing = Arc::new(AtomicBool::new(false));
         let answers = events.clone();
         let poster = poster::start(Arc::clone(&closing), move |result| {
@@ -255,7 +259,7 @@ impl Sender {
             drop(dispatch);
             let _ = done_sender.send(());
         })?;
-        Ok(Self { events, load, spare, done, closing, tally })
+        Ok(Self { events, load, spare, done, closing, keeps, tally })
     }
 
     /// Hands over one POST. Gives back the number of activities lost if the queue is full.
@@ -280,8 +284,10 @@ impl Sender {
     /// Lets the threads deliver what waits, or else keep it, for at most `limit`.
     pub(crate) fn close(self, limit: Duration) -> Arc<Tally> {
         self.closing.store(true, Ordering::Relaxed);
-        // Some of the time is for writing to the spool what could not be delivered.
-        let reserve = (limit / 4).min(Duration::from_millis(500));
+        // Some of the time is for counting what is lost, or half of it for writing that to the spool: on a
+        // busy machine these threads, which give way to all others, may need it.
+        let reserve =
+            if self.keeps { limit / 2 } else { (limit / 4).min(Duration::from_millis(500)) };
         let deadline = Instant::now() + limit - reserve;
         if self.events.try_send(Event::Close(deadline)).is_ok() {
             let _ = self.done.recv_timeout(limit);
@@ -408,7 +414,18 @@ impl Dispatch {
         match event {
             Event::Job(job, room) => self.accept(job, room),
             Event::Posted(result) => self.posted(result),
-            Event::Close(deadline) => self.closing = Some(deadline),
+            Event::Close(deadline) => self.begin_closing(deadline),
+        }
+    }
+
+    /// A few batches are delivered, if the collector is quick. More than that may take longer than there
+    /// is time: on disk they are in good hands.
+    fn begin_closing(&mut self, deadline: Instant) {
+        self.closing = Some(deadline);
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].waiting.len() > PRESSURE {
+                self.keep_waiting(at);
+            }
         }
     }
 
