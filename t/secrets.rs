@@ -58,10 +58,10 @@ fn a_debug_log_of_everything_the_module_does_tells_no_secret() {
                  user_field=u pass_field=p;
              location / {{ {pass} }}
              location = /px-status {{ px_status; }}
-             location /proxied {{ px_proxy_url {proxy}; px_proxy_authorization_file conf.5; {pass} }}",
+             location /proxied {{ px_proxy_url http://{proxy}; px_proxy_authorization_file conf.5; {pass} }}",
             node = node.url(),
             spool = spool.display(),
-            proxy = format!("http://{}", support::nginx::free_addr()),
+            proxy = support::nginx::free_addr(),
             pass = origin.proxy_pass(),
         ))
         .start_with(|dir| {
