@@ -106,8 +106,13 @@ pub(crate) unsafe fn serve(
     if unsafe { redirect(r, ctx, view, route) }.is_some() {
         return DECLINED;
     }
-    // SAFETY: as the caller's.
-    unsafe { note_failure(r, "it could not be asked") };
+    // SAFETY: the context of this live request, borrowed for this statement.
+    let policy = unsafe { Rc::clone(&(*ctx).policy) };
+    // Where there is nothing to fetch nobody has failed: a visitor may ask for any path.
+    if route.upstream_url(&policy).is_some() {
+        // SAFETY: as the caller's.
+        unsafe { note_failure(r, "it could not be asked") };
+    }
     // SAFETY: as the caller's; neither is used again.
     unsafe { respond::send(r, &route.default_answer()) };
     DONE
