@@ -18,10 +18,10 @@ const DAY: i64 = 24 * HOUR;
 fn plan(plan: &mut Plan) {
     machine::may_fail(plan);
     let risk_api = Sandbox::builder().clock_checks(false).start().expect("a free port");
-    plan.replace(Backend::RiskApi, risk_api, "127.0.0.1");
+    plan.replace(Backend::RiskApi, risk_api);
     // Reports on requests that are under way when the clock is set bear times of before and after.
     let collector = Sandbox::builder().checks(false).start().expect("a free port");
-    plan.replace(Backend::Collector, collector, "127.0.0.1");
+    plan.replace(Backend::Collector, collector);
     plan.scripts.set_csp_policy(json!({"csp": "default-src 'self'"}));
     plan.server.push_str(&format!(
         "px_csp_enabled on; px_csp_data_url {}/v1/enforcer-data; \

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use px_sandbox::Sandbox;
 
 use crate::support::nginx;
 
@@ -23,6 +25,16 @@ pub(crate) enum Record {
     Broken,
     /// No answer at all.
     Silence,
+}
+
+impl Record {
+    /// The address of a server; none has one of version 6.
+    pub(crate) fn of(sandbox: &Sandbox) -> Self {
+        match sandbox.addr().ip() {
+            IpAddr::V4(address) => Self::Address(address),
+            IpAddr::V6(_) => Self::Broken,
+        }
+    }
 }
 
 /// A running server; ended when dropped.

@@ -16,7 +16,7 @@ use crate::support::h2::H2;
 use crate::support::{BROWSER, Response};
 
 /// Clients at work together; each goes through all kinds of visitors, beginning with another.
-const CLIENTS: usize = 6;
+pub(crate) const CLIENTS: usize = 6;
 /// What bounds the number of requests: a client rests for so long after each.
 const REST: Duration = Duration::from_millis(10);
 /// Answers in a row, of each kind of visitor, by which a state of things is taken for settled.
@@ -66,9 +66,6 @@ impl Class {
     pub(crate) const ASKED_ABOUT: [Self; 3] = [Self::Newcomer, Self::Bot, Self::Upload];
     /// What HUMAN answers through the site.
     pub(crate) const FIRST_PARTY: [Self; 3] = [Self::Sensor, Self::Captcha, Self::Message];
-    /// Who reaches the origin where nothing is wrong, and so the node before it.
-    pub(crate) const SEEN_BY_NODE: [Self; 4] =
-        [Self::GoodCookie, Self::Newcomer, Self::Upload, Self::StaticFile];
 
     /// What it gets where nothing is wrong.
     pub(crate) fn normal(self) -> Answer {
@@ -138,9 +135,12 @@ impl Display for Answer {
     }
 }
 
+/// The site's number, and who visits it.
+type Who = (usize, Class);
+
 /// Who visits, and which answers are right.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Owed(BTreeMap<(usize, Class), Vec<Answer>>);
+pub(crate) struct Owed(BTreeMap<Who, Vec<Answer>>);
 
 impl Owed {
     /// What all of `classes` get from so many sites where nothing is wrong.
@@ -164,13 +164,13 @@ impl Owed {
         both
     }
 
-    fn of(&self, who: (usize, Class)) -> &[Answer] {
+    fn of(&self, who: Who) -> &[Answer] {
         self.0.get(&who).map_or(&[], Vec::as_slice)
     }
 
     /// Who gets something else than by `normal`, and what, in words.
     pub(crate) fn beside(&self, normal: &Self) -> String {
-        let mut groups: Vec<(&[Answer], Vec<(usize, Class)>)> = Vec::new();
+        let mut groups: Vec<(&[Answer], Vec<Who>)> = Vec::new();
         for (who, answers) in self.0.iter().filter(|(who, answers)| normal.of(**who) != **answers) {
             match groups.iter_mut().find(|(known, _)| known == answers) {
                 Some((_, all)) => all.push(*who),
@@ -183,8 +183,8 @@ impl Owed {
         let is_everybody = groups.len() == 1 && groups[0].1.len() == self.0.len();
         let mut texts: Vec<String> = Vec::new();
         for (answers, all) in &groups {
-            let names: Vec<String> = all.iter().map(|(_, class)| class.to_string()).collect();
-            let mut names = if is_everybody { "all".to_owned() } else { names.join(", ") };
+            let classes: Vec<Class> = all.iter().map(|(_, class)| *class).collect();
+            let mut names = if is_everybody { "all".to_owned() } else { names(&classes) };
             if self.0.keys().any(|(site, _)| *site > 0) {
                 names.push_str(", of the first application");
             }
@@ -202,6 +202,25 @@ impl Owed {
         }
         texts.join("; ")
     }
+}
+
+/// Kinds of visitors in words: well-known groups by one name.
+fn names(classes: &[Class]) -> String {
+    const GROUPS: [(&[Class], &str); 3] = [
+        (&Class::ASKED_ABOUT, "without a cookie"),
+        (&Class::FIRST_PARTY, "scripts and messages through the site"),
+        (&[Class::Sensor, Class::Captcha], "scripts through the site"),
+    ];
+    let mut left = classes.to_vec();
+    let mut names: Vec<String> = Vec::new();
+    for (group, name) in GROUPS {
+        if group.iter().all(|class| left.contains(class)) {
+            left.retain(|class| !group.contains(class));
+            names.push(name.to_owned());
+        }
+    }
+    names.extend(left.iter().map(Class::to_string));
+    names.join(", ")
 }
 
 /// What HUMAN answers to it through the site.
@@ -259,7 +278,7 @@ struct State {
     /// The state of things that is awaited, and since which entry of `owed`.
     awaited: (usize, Owed),
     /// Answers in a row that were right by what is awaited.
-    streaks: BTreeMap<(usize, Class), usize>,
+    streaks: BTreeMap<Who, usize>,
     answers: BTreeMap<(usize, Class, Answer), usize>,
     wrong: Option<String>,
     is_over: bool,
@@ -443,7 +462,7 @@ impl Shared {
     }
 
     fn work(&self, client: usize) {
-        let kinds: Vec<(usize, Class)> = self.lock().owed[0].0.keys().copied().collect();
+        let kinds: Vec<Who> = self.lock().owed[0].0.keys().copied().collect();
         let mut wire = Wire::new(self.manner);
         // Each begins elsewhere, so that the kinds are mixed.
         for turn in client * kinds.len() / CLIENTS.. {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use px_sandbox::{Mint, Sandbox};
 use serde_json::json;
 
-use crate::load::{Answer, Class, Load};
+use crate::load::{Answer, CLIENTS, Class, Load};
 use crate::machine::{self, Tell};
 use crate::matrix::{Row, Sign};
 use crate::site::{Backend, Site};
@@ -94,7 +94,7 @@ fn counters_full() -> Row {
     .plan(|plan| {
         for backend in [Backend::RiskApi, Backend::Collector] {
             let sandbox = Sandbox::builder().any_app(true).start().expect("a free port");
-            plan.replace(backend, sandbox, "127.0.0.1");
+            plan.replace(backend, sandbox);
         }
         for n in 0..APPLICATIONS {
             plan.server
@@ -133,7 +133,7 @@ fn document_too_large() -> Row {
     )
     .plan(|plan| {
         let sandbox = Sandbox::builder().remote_config_token(TOKEN).start().expect("a free port");
-        plan.replace(Backend::RiskApi, sandbox, "127.0.0.1");
+        plan.replace(Backend::RiskApi, sandbox);
         plan.server.push_str(&format!(
             "px_remote_config_id rc-1; px_remote_config_auth_token {TOKEN}; \
              px_remote_config_refresh_interval 1s;"
@@ -203,7 +203,7 @@ fn module_refused() -> Row {
             }
         })
         .where_the_module_is_loaded()
-        .ended_at_most(12)
+        .ended_at_most(3 * CLIENTS)
         .sign(Sign::Line("exited on signal 6"))
         .recovery("yes: the worker aborts, and the master starts another one")
 }

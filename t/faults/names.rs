@@ -1,9 +1,8 @@
 //! DNS fails, or says something new.
 
-use std::net::Ipv4Addr;
 use std::process::Command;
 
-use px_sandbox::{NodeMode, Sandbox};
+use px_sandbox::NodeMode;
 
 use crate::dns::Record;
 use crate::first_party;
@@ -11,12 +10,10 @@ use crate::load::{Answer, Class};
 use crate::matrix::{Row, Sign};
 use crate::node;
 use crate::risk_api;
-use crate::site::{Backend, Plan, Site};
+use crate::site::{Backend, Plan, Site, server};
 use crate::support::nginx;
 use crate::wire;
 
-const HERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const OF_HUMAN: [Backend; 3] = [Backend::RiskApi, Backend::Collector, Backend::Scripts];
 
 fn host(backend: Backend) -> &'static str {
@@ -33,13 +30,18 @@ fn is_known_by_name(plan: &mut Plan, backend: Backend) {
     plan.rename(backend, host(backend));
 }
 
+/// DNS says where the backend is.
+fn knows(site: &Site, backend: Backend) {
+    site.dns().set(host(backend), Record::of(site.backend(backend)));
+}
+
 /// The backend's address is another one, at the same port.
 fn has_a_double_elsewhere(plan: &mut Plan, backend: Backend) {
     let builder = match backend {
-        Backend::Node => Sandbox::builder().node(NodeMode::Blocking),
-        _ => Sandbox::builder(),
+        Backend::Node => server().node(NodeMode::Blocking),
+        _ => server(),
     };
-    let double = builder.ip(ELSEWHERE.into()).port(plan.backend(backend).port()).start();
+    let double = builder.port(plan.backend(backend).port()).start();
     plan.double = Some(double.expect("a free port"));
 }
 
@@ -93,7 +95,7 @@ fn restarts(backend: Backend, record: Option<Record>) -> Row {
             site.backend(backend).come_back().expect("the port is free");
             // Reports go by connections of another making, which ask for the name each time.
             if backend == Backend::Collector {
-                site.dns().set(host(backend), Record::Address(HERE));
+                knows(site, backend);
             }
         })
         .recovery(match backend {
@@ -112,7 +114,7 @@ fn moves(backend: Backend) -> Row {
             has_a_double_elsewhere(plan, backend);
         })
         .strike(move |site, _| site.backend(backend).go_down())
-        .mend(move |site, _| site.dns().set(host(backend), Record::Address(ELSEWHERE)))
+        .mend(move |site, _| site.dns().set(host(backend), Record::of(site.double())))
         .recovery("yes, when DNS has the new address")
 }
 
@@ -128,7 +130,7 @@ pub(crate) fn rows() -> Vec<Row> {
     });
     rows.push(
         first_party::is_seen(risk_api::fails(unknown, "unknown_error"))
-            .from_the_start()
+            .at_start()
             .during(&Class::FIRST_PARTY, &[Answer::Default])
             .sign(accepted())
             .sign(Sign::Line("the host of the Risk API could not be resolved"))
@@ -136,7 +138,7 @@ pub(crate) fn rows() -> Vec<Row> {
             .sign(Sign::Grows("px_activities_lost_total", &[]))
             .mend(|site, _| {
                 for backend in OF_HUMAN {
-                    site.dns().set(host(backend), Record::Address(HERE));
+                    knows(site, backend);
                 }
             }),
     );
@@ -146,7 +148,7 @@ pub(crate) fn rows() -> Vec<Row> {
     );
     rows.push(
         node::decides_nothing(unknown, "error")
-            .from_the_start()
+            .at_start()
             .plan(|plan| {
                 is_known_by_name(plan, Backend::Node);
                 plan.names().remove(host(Backend::Node));
@@ -155,7 +157,7 @@ pub(crate) fn rows() -> Vec<Row> {
             })
             .sign(accepted())
             .sign(Sign::Line("px: wallarm node: resolve failed"))
-            .mend(|site, _| site.dns().set(host(Backend::Node), Record::Address(HERE))),
+            .mend(|site, _| knows(site, Backend::Node)),
     );
     for backend in [Backend::RiskApi, Backend::Collector, Backend::Scripts, Backend::Node] {
         rows.push(restarts(backend, None));
@@ -172,9 +174,8 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.push(
         risk_api::fails(moved, "unknown_error")
             .plan(|plan| {
-                let dns = plan.names();
-                dns.set(host(Backend::RiskApi), Record::Address(HERE));
-                let resolver = dns.addr();
+                is_known_by_name(plan, Backend::RiskApi);
+                let resolver = plan.names().addr();
                 has_a_double_elsewhere(plan, Backend::RiskApi);
                 // The default is never asked: nobody is there.
                 let port = plan.risk_api.port();
@@ -186,7 +187,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 ));
             })
             .strike(|site, _| site.backend(Backend::RiskApi).go_down())
-            .mend(|site, _| site.dns().set(host(Backend::RiskApi), Record::Address(ELSEWHERE)))
+            .mend(|site, _| site.dns().set(host(Backend::RiskApi), Record::of(site.double())))
             .recovery("yes, when DNS has the new address"),
     );
     rows

@@ -15,7 +15,7 @@ pub(crate) fn decides_nothing(row: Row, result: &'static str) -> Row {
     };
     row.with_node()
         .during(&[Class::Attack], &[Answer::Origin("pass cookie")])
-        .sign(Sign::Line("px: wallarm node: "))
+        .sign(Sign::Line("px: wallarm node:"))
         .sign(Sign::Grows("px_wallarm_requests_total", labels))
         .sign(Sign::Logged("$px_wallarm_status", result))
         .mended_when(every_worker_asks_again)

@@ -122,9 +122,19 @@ impl Drop for Origin {
 
 fn serve(mut stream: TcpStream, shared: &Shared) {
     let _ = stream.set_read_timeout(Some(Duration::from_secs(15)));
-    while shared.echoes {
-        let _ = stream.set_nodelay(true);
-        let Some(request) = read_request(&mut stream) else { return };
+    if shared.echoes {
+        return echo(stream);
+    }
+    let Some(request) = read_request(&mut stream) else { return };
+    shared.requests.lock().expect("not poisoned").push(request);
+    shared.arrived.notify_all();
+    let answer = shared.answer.lock().expect("not poisoned").clone();
+    let _ = stream.write_all(&answer);
+}
+
+fn echo(mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    while let Some(request) = read_request(&mut stream) {
         let head = format!("HTTP/1.1 200 Told\r\nContent-Length: {}\r\n\r\n", request.len());
         let mut answer = head.into_bytes();
         answer.extend_from_slice(&request);
@@ -132,11 +142,6 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
             return;
         }
     }
-    let Some(request) = read_request(&mut stream) else { return };
-    shared.requests.lock().expect("not poisoned").push(request);
-    shared.arrived.notify_all();
-    let answer = shared.answer.lock().expect("not poisoned").clone();
-    let _ = stream.write_all(&answer);
 }
 
 /// One request with its body; `None` if the connection brings none.
