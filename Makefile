@@ -24,7 +24,7 @@ PACKAGES := build-essential pkg-config libclang-dev libpcre2-dev zlib1g-dev libs
 # What the behaviour tests need besides: the Lua module, and a browser, unless CHROMIUM names one.
 TEST_PACKAGES := libnginx-mod-http-lua $(if $(CHROMIUM),,chromium)
 
-.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour http3 abi memcheck budget \
+.PHONY: help deps build demo demo-node test test-matrix lint msrv unit vectors behaviour faults http3 abi memcheck budget \
         bench bench-micro sizing deny fuzz fuzz-briefly clean
 
 help: ## This text
@@ -90,6 +90,10 @@ behaviour: $(HEADERS) ## Behaviour under a real nginx (TEST_NGINX_BINARY for ano
 
 http3: $(HEADERS) ## Behaviour over HTTP/3, under an nginx that is built for it
 	@TESTS=http3 t/matrix http3
+
+faults: $(HEADERS) ## The fault matrix alone, with its table (ROWS=word for some of its rows)
+	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
+	@$(CARGO) test --quiet --locked -p ngx-http-px-module --test faults -- $(ROWS)
 
 abi: $(HEADERS) ## What the module needs of its host, and that it refuses a host of another layout
 	@$(CARGO) build --quiet --locked --lib -p ngx-http-px-module
