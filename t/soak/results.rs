@@ -143,6 +143,10 @@ impl Row {
         Self::barred(what, format!("{early} → {late}"), "the same", early == late)
     }
 
+    fn no_more(what: impl Display, early: usize, late: usize) -> Self {
+        Self::barred(what, format!("{early} → {late}"), format!("≤ {early}"), late <= early)
+    }
+
     /// Memory that may not grow by more than 1 % and so many kB.
     fn flat(what: impl Display, early: u64, late: u64, slack: u64) -> Self {
         let found = format!("{} → {} kB", number(early), number(late));
@@ -168,7 +172,7 @@ impl Results {
                 format!("{} → {} kB", number(bare_early), number(bare_late)),
             ),
             Row::flat("master: resident", resident(early), resident(late), slack),
-            Row::same("master: open files", &first.open_files(), &last.open_files()),
+            Row::no_more("master: open files", first.open_files(), last.open_files()),
             Row::same("master: threads", &first.threads, &last.threads),
             Row::same("shared zones, kB", &zones(first), &zones(last)),
         ];
@@ -228,7 +232,7 @@ impl Results {
                 format!("≤ {}", threads[0] + 2),
                 threads[1] <= threads[0] + 2,
             ),
-            Row::same("master: open files", &first.open_files(), &last.open_files()),
+            Row::no_more("master: open files", first.open_files(), last.open_files()),
             Row::same("shared zones, kB", &zones(first), &zones(last)),
             Row::barred(
                 "of the zones in memory, at most",

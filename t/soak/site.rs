@@ -236,7 +236,8 @@ impl Site {
 
     /// A cookie of this score for the browser that all visitors have.
     pub(crate) fn cookie(&self, score: u32, uuid: &str) -> String {
-        self.human.mint(BROWSER).score(score).uuid(uuid).iterations(500).cookie()
+        let mint = self.human.mint(BROWSER).score(score).uuid(uuid).iterations(500);
+        mint.expires_in(Duration::from_secs(24 * 3600)).cookie()
     }
 }
 
