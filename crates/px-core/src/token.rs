@@ -150,7 +150,8 @@ impl<'r> Verifier<'_, 'r> {
         value: &'r [u8],
     ) -> Result<Token<'r>, Failure> {
         // Most hold none, and are their own text.
-        let decoded = if value.contains(&b'%') { self.decoded(version, value) } else { None };
+        let is_plain = memchr::memchr(b'%', value).is_none();
+        let decoded = if is_plain { None } else { self.decoded(version, value) };
         match decoded {
             Some(decoded) => self.recall_or_check(version, decoded.as_bytes()),
             None => self.recall_or_check(version, value),
