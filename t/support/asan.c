@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <unistd.h>
 
 
@@ -14,8 +15,8 @@ const char *__lsan_default_suppressions(void);
 int __lsan_is_turned_off(void);
 int __wrap_dlclose(void *handle);
 
-/* What this process is: nginx's os/unix/ngx_process_cycle.h. */
-extern unsigned long  ngx_process;
+/* What this process is: nginx's os/unix/ngx_process_cycle.h.  The programs by which configure tries things have none. */
+extern unsigned long  ngx_process __attribute__((weak));
 
 #define MASTER  1
 #define WORKER  3
@@ -45,7 +46,7 @@ __lsan_default_suppressions(void)
 int
 __lsan_is_turned_off(void)
 {
-    return ngx_process != MASTER && ngx_process != WORKER;
+    return &ngx_process == NULL || (ngx_process != MASTER && ngx_process != WORKER);
 }
 
 
