@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use px_sandbox::Behaviour;
-use support::decisions::{BOT, HTTP_2, Site, Visitor};
+use support::decisions::{BOT, HTTP_2, Site};
 use support::h2::H2;
 use support::http2::Http2;
 use support::{BROWSER, Nginx, SOON, wait_until};
@@ -33,34 +33,7 @@ fn every_decision() {
 #[test]
 fn cookies_in_several_fields_are_one_list() {
     let site = start();
-    let good = site.sandbox.mint(BROWSER).cookie();
-    let bad = site.sandbox.mint(BROWSER).score(100).cookie();
-    let mut visitor = Http2::open(site.nginx.addr());
-    for (cookies, status, calls) in [
-        (vec!["a=1", &good, "b=2"], 200, 0),
-        (vec!["a=1; c=3", "b=2", &good], 200, 0),
-        (vec!["a=1", &bad, "b=2"], 403, 0),
-        // Of several the last.
-        (vec![&bad, "a=1", &good], 200, 0),
-        (vec![&good, "a=1", &bad], 403, 0),
-        (vec!["a=1", "b=2", "_pxhd=x"], 200, 1),
-    ] {
-        site.sandbox.clear();
-        site.origin.clear();
-        let mut headers = vec![("user-agent", BROWSER)];
-        headers.extend(cookies.iter().map(|cookie| ("cookie", *cookie)));
-        assert_eq!(visitor.ask("GET", "/", &headers, b"").status, status, "{cookies:?}");
-        let asked = site.sandbox.risk_calls();
-        assert_eq!(asked.len(), calls, "{cookies:?}");
-        for call in asked {
-            let names = &call.json()["additional"]["request_cookie_names"];
-            assert_eq!(names.to_string(), "[\"a\",\"b\",\"_pxhd\"]");
-        }
-        for text in site.origin.texts() {
-            let whole = format!("cookie: {}\r\n", cookies.join("; "));
-            assert!(text.to_lowercase().contains(&whole.to_lowercase()), "{text}");
-        }
-    }
+    site.split_cookies(&mut Http2::open(site.nginx.addr()));
 }
 
 /// As many streams as nginx takes at once, with cookies and answers of their own.

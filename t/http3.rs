@@ -41,32 +41,7 @@ fn cookies_in_several_fields_are_one_list() {
         return;
     }
     let own = Http3Site::start(PATIENT);
-    let site = &own.site;
-    let good = site.sandbox.mint(BROWSER).cookie();
-    let bad = site.sandbox.mint(BROWSER).score(100).cookie();
-    let mut visitor = own.visitor();
-    for (cookies, status, calls) in [
-        (vec!["a=1", &good, "b=2"], 200, 0),
-        (vec![&bad, "a=1", &good], 200, 0),
-        (vec![&good, "a=1", &bad], 403, 0),
-        (vec!["a=1", "b=2", "_pxhd=x"], 200, 1),
-    ] {
-        site.sandbox.clear();
-        site.origin.clear();
-        let mut headers = vec![("user-agent", BROWSER)];
-        headers.extend(cookies.iter().map(|cookie| ("cookie", *cookie)));
-        assert_eq!(visitor.ask("GET", "/", &headers, b"").status, status, "{cookies:?}");
-        let asked = site.sandbox.risk_calls();
-        assert_eq!(asked.len(), calls, "{cookies:?}");
-        for call in asked {
-            let names = &call.json()["additional"]["request_cookie_names"];
-            assert_eq!(names.to_string(), "[\"a\",\"b\",\"_pxhd\"]");
-        }
-        for text in site.origin.texts() {
-            let whole = format!("cookie: {}\r\n", cookies.join("; "));
-            assert!(text.to_lowercase().contains(&whole.to_lowercase()), "{text}");
-        }
-    }
+    own.site.split_cookies(&mut own.visitor());
 }
 
 /// nginx makes no Host line of `:authority` here, as it does for HTTP/2; the Risk API is told one.

@@ -85,6 +85,37 @@ impl Site {
         Self { sandbox, origin, nginx, requests: 0 }
     }
 
+    /// Where a protocol lets each cookie come in a field of its own, they are one list.
+    pub fn split_cookies(&self, visitor: &mut dyn Visitor) {
+        let good = self.sandbox.mint(BROWSER).cookie();
+        let bad = self.sandbox.mint(BROWSER).score(100).cookie();
+        for (cookies, status, calls) in [
+            (vec!["a=1", &good, "b=2"], 200, 0),
+            (vec!["a=1; c=3", "b=2", &good], 200, 0),
+            (vec!["a=1", &bad, "b=2"], 403, 0),
+            // Of several the last.
+            (vec![&bad, "a=1", &good], 200, 0),
+            (vec![&good, "a=1", &bad], 403, 0),
+            (vec!["a=1", "b=2", "_pxhd=x"], 200, 1),
+        ] {
+            self.sandbox.clear();
+            self.origin.clear();
+            let mut headers = vec![("user-agent", BROWSER)];
+            headers.extend(cookies.iter().map(|cookie| ("cookie", *cookie)));
+            assert_eq!(visitor.ask("GET", "/", &headers, b"").status, status, "{cookies:?}");
+            let asked = self.sandbox.risk_calls();
+            assert_eq!(asked.len(), calls, "{cookies:?}");
+            for call in asked {
+                let names = &call.json()["additional"]["request_cookie_names"];
+                assert_eq!(names.to_string(), "[\"a\",\"b\",\"_pxhd\"]");
+            }
+            for text in self.origin.texts() {
+                let whole = format!("cookie: {}\r\n", cookies.join("; "));
+                assert!(text.to_lowercase().contains(&whole.to_lowercase()), "{text}");
+            }
+        }
+    }
+
     /// Lets the visitor make a request of every kind.
     pub fn decide(&mut self, protocol: &Protocol, visitor: &mut dyn Visitor) {
         for case in self.cases() {
