@@ -4,6 +4,8 @@
 //! `docs/directives.md`; a test compares table and document.
 
 mod args;
+mod files;
+mod words;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
@@ -24,9 +26,8 @@ use crate::ffi;
 use crate::hooks::Condition;
 use crate::log::{self, EMERG, Severity};
 use crate::values::Values;
-use args::{
-    Args, Unit, cookie_name, extension, header_name, http_method, operation_type, path, status_code,
-};
+use args::{Args, Unit};
+use words::{cookie_name, extension, header_name, http_method, operation_type, path, status_code};
 
 /// `http`, `server` and `location`, as nearly every `px_*` directive; the argument count is added.
 const HSL: ngx_uint_t = (NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF) as ngx_uint_t;

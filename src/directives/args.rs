@@ -1,27 +1,20 @@
 //! The words after a directive's name, read as one type or another.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::{fs, ptr};
+use std::ptr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use nginx_sys::{
-    ngx_add_path, ngx_conf_full_name, ngx_conf_t, ngx_int_t, ngx_parse_offset, ngx_parse_size,
-    ngx_parse_time, ngx_path_t, ngx_str_t, ngx_uint_t,
-};
+use nginx_sys::{ngx_conf_t, ngx_parse_size, ngx_parse_time, ngx_str_t};
 use px_core::base_url::BaseUrl;
 use px_core::credentials::{Endpoint, LoginMethod, Protocol};
 use px_core::metrics::Format;
 use px_core::policy::{Secret, TokenVersion};
 use px_core::reason::ModuleMode;
-use ureq::tls::{PemItem, parse_pem};
 
 use super::Refusal;
+use super::words::{
+    basic_credentials, cookie_name, header_name, named_location, nginx_size, nginx_time, url_path,
+};
 use crate::complex_value::ComplexValue;
-use crate::ffi::{self, OK};
+use crate::ffi;
 use crate::first_party_location::CacheSetting;
 use crate::hooks::{Condition, Handler, Target};
 use crate::log::{self, Severity, WARN};
@@ -286,15 +279,6 @@ impl Args<'_> {
         }
     }
 
-    /// `off`, or a directory that nginx makes.
-    pub(super) fn directory_or_off(&self) -> Result<Option<PathBuf>, Refusal> {
-        match &*self.text(0)? {
-            "off" => Ok(None),
-            "" => Err(Refusal::Other("names no directory".to_owned())),
-            path => self.made_by_nginx(path).map(Some),
-        }
-    }
-
     /// A prefix of first-party paths, its leading slash optional; empty: none.
     pub(super) fn first_party_prefix(&self) -> Result<String, Refusal> {
         self.parse(|text| match text.trim_matches('/') {
@@ -350,43 +334,6 @@ impl Args<'_> {
         // SAFETY: `cf` is live for the call, and the directive stands in locations only.
         unsafe { status::answer_here(self.cf) };
         Ok(format)
-    }
-
-    /// A directory that nginx makes, for the user of its workers, when it starts and when it tests
-    /// its configuration. Relative paths begin at the prefix, as those of nginx's own directories.
-    fn made_by_nginx(&self, path: &str) -> Result<PathBuf, Refusal> {
-        let path = match path.trim_end_matches('/') {
-            "" => "/",
-            path => path,
-        };
-        // SAFETY: `cf` is live for the call.
-        let cf = unsafe { &*self.cf };
-        // nginx reads names of files up to their null.
-        // SAFETY: the pool of the configuration is live.
-        let name = unsafe { ffi::copy_to_pool(cf.pool, format!("{path}\0").as_bytes()) };
-        let mut name = name.ok_or(Refusal::Logged)?;
-        name.len -= 1;
-        // SAFETY: the cycle is live while configuration is read; 0 = relative to the prefix.
-        let rc = unsafe { ngx_conf_full_name(cf.cycle, &raw mut name, 0) };
-        if rc != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: the pool is live, and zero is valid for this struct.
-        let made = unsafe { ffi::zeroed_in_pool::<ngx_path_t>(cf.pool) };
-        let made = made.ok_or(Refusal::Logged)?;
-        made.name = name;
-        // SAFETY: `cf` reads a file.
-        let file = unsafe { &*cf.conf_file };
-        made.conf_file = file.file.name.data;
-        made.line = file.line;
-        let mut slot = ptr::from_mut(made);
-        // SAFETY: a complete path in the configuration pool.
-        if unsafe { ngx_add_path(self.cf, &raw mut slot) } != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: nginx left a string in the cycle's pool.
-        let bytes = unsafe { ffi::bytes(name) };
-        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
     }
 
     pub(super) fn url(&self) -> Result<BaseUrl, Refusal> {
@@ -580,24 +527,8 @@ impl Args<'_> {
         basic_credentials(&self.secret(0)?)
     }
 
-    pub(super) fn basic_authorization_file(&self) -> Result<Secret, Refusal> {
-        basic_credentials(&self.secret_file()?)
-    }
-
     pub(super) fn secrets(&self) -> Result<Vec<Secret>, Refusal> {
         (0..self.words.len()).map(|at| self.secret(at)).collect()
-    }
-
-    /// Login endpoints of a JSON file, whose path is relative to nginx's prefix.
-    pub(super) fn login_endpoints_file(&self) -> Result<Vec<Endpoint>, Refusal> {
-        if self.text(0)?.is_empty() {
-            return Ok(Vec::new());
-        }
-        let path = self.path_in(Prefix::Nginx)?;
-        let text = fs::read_to_string(&path)
-            .map_err(|err| Refusal::Other(format!("cannot read \"{path}\": {err}")))?;
-        Endpoint::all_of_file(&text)
-            .map_err(|reason| Refusal::Other(format!("names \"{path}\", where {reason}")))
     }
 
     /// One login endpoint as `key=value` words; those of `user`, `pass` and `login_successful` may
@@ -661,203 +592,4 @@ impl Args<'_> {
             })
         })
     }
-
-    /// The path in the first word, relative to the directory of nginx.conf.
-    fn path(&self) -> Result<String, Refusal> {
-        self.path_in(Prefix::Configuration)
-    }
-
-    fn path_in(&self, prefix: Prefix) -> Result<String, Refusal> {
-        let word = self.words.first().copied().ok_or(Refusal::Logged)?;
-        // nginx appends a terminating null and rewrites the string; it must not be our own word.
-        let mut name = word;
-        // SAFETY: `cf` is live for the call.
-        let cycle = unsafe { (*self.cf).cycle };
-        let of_configuration = ngx_uint_t::from(matches!(prefix, Prefix::Configuration));
-        // SAFETY: the cycle is live while configuration is read.
-        let rc = unsafe { ngx_conf_full_name(cycle, &raw mut name, of_configuration) };
-        if rc != OK {
-            return Err(Refusal::Logged);
-        }
-        // SAFETY: nginx left a string in the cycle's pool.
-        let bytes = unsafe { ffi::bytes(name) };
-        String::from_utf8(bytes.to_vec())
-            .map_err(|_| Refusal::Other("names a file whose path is not valid UTF-8".to_owned()))
-    }
-
-    fn read_secret_file(&self) -> Result<String, Refusal> {
-        let path = self.path()?;
-        let cannot = |what: &str| Refusal::Other(format!("cannot read \"{path}\": {what}"));
-        let text = fs::read(&path).map_err(|err| cannot(&err.to_string()))?;
-        let mode =
-            fs::metadata(&path).map_err(|err| cannot(&err.to_string()))?.permissions().mode();
-        if mode & 0o004 != 0 {
-            self.warn(&format!(
-                "names \"{path}\", which every user of this machine can read: chmod o-r it"
-            ));
-        }
-        String::from_utf8(text).map_err(|_| cannot("it is not valid UTF-8"))
-    }
-
-    /// The secret in a file, without the newline at its end.
-    pub(super) fn secret_file(&self) -> Result<Secret, Refusal> {
-        let lines = self.secret_lines()?;
-        match <[Secret; 1]>::try_from(lines) {
-            Ok([secret]) => Ok(secret),
-            Err(_) => Err(Refusal::Other("names a file that holds more than one line".to_owned())),
-        }
-    }
-
-    /// One secret a line: current, previous.
-    pub(super) fn secret_lines(&self) -> Result<Vec<Secret>, Refusal> {
-        let text = self.read_secret_file()?;
-        let lines: Vec<Secret> = text
-            .lines()
-            .map(|line| line.trim_end_matches('\r'))
-            .filter(|line| !line.is_empty())
-            .map(|line| Secret::new(line.to_owned()))
-            .collect();
-        if lines.iter().any(|line| line.expose().bytes().any(|b| b.is_ascii_control())) {
-            return Err(Refusal::Other("names a file that holds a control character".to_owned()));
-        }
-        match lines.len() {
-            0 => Err(Refusal::Other("names a file that holds no secret".to_owned())),
-            1 | 2 => Ok(lines),
-            _ => Err(Refusal::Other("names a file that holds more than two secrets".to_owned())),
-        }
-    }
-
-    /// The path of a PEM bundle; both nginx and the sender thread will read it.
-    pub(super) fn certificate_bundle(&self) -> Result<String, Refusal> {
-        let path = self.path()?;
-        if path.bytes().any(|b| b.is_ascii_control() || b"\"\\$".contains(&b)) {
-            return Err(Refusal::Other("names a file with quotes, \"\\\" or \"$\"".to_owned()));
-        }
-        let pem = fs::read(&path)
-            .map_err(|err| Refusal::Other(format!("cannot read \"{path}\": {err}")))?;
-        if !parse_pem(&pem).any(|item| matches!(item, Ok(PemItem::Certificate(_)))) {
-            return Err(Refusal::Other(format!("names \"{path}\", which holds no certificate")));
-        }
-        Ok(path)
-    }
-}
-
-/// What a relative path is relative to.
-#[derive(Clone, Copy)]
-enum Prefix {
-    /// The directory of nginx.conf.
-    Configuration,
-    Nginx,
-}
-
-/// Milliseconds of a text such as `500ms` or `1m30s`.
-fn nginx_time(text: &str) -> Option<u64> {
-    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-    // SAFETY: nginx reads `len` bytes and changes nothing.
-    let time: ngx_int_t = unsafe { ngx_parse_time(&raw mut word, 0) };
-    u64::try_from(time).ok()
-}
-
-/// Bytes of a text such as `64m`.
-fn nginx_size(text: &str) -> Option<u64> {
-    let mut word = ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() };
-    // SAFETY: nginx reads `len` bytes and changes nothing.
-    let size = unsafe { ngx_parse_offset(&raw mut word) };
-    u64::try_from(size).ok()
-}
-
-/// A header name in lower case.
-pub(super) fn header_name(text: &str) -> Result<String, String> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if !text.is_empty() && text.bytes().all(token) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("it must be a header name".to_owned())
-    }
-}
-
-/// A file extension with its leading dot.
-pub(super) fn extension(text: &str) -> Result<String, String> {
-    if text.contains('/') || text == "." {
-        return Err("it must be a file extension such as \".css\"".to_owned());
-    }
-    Ok(if text.starts_with('.') { text.to_owned() } else { format!(".{text}") })
-}
-
-/// A request method in upper case.
-pub(super) fn http_method(text: &str) -> Result<String, String> {
-    if text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-' || b == b'_') {
-        Ok(text.to_ascii_uppercase())
-    } else {
-        Err("it must be a request method".to_owned())
-    }
-}
-
-/// The name of a named location without its `@`.
-fn named_location(text: &str) -> Option<String> {
-    let name = text.strip_prefix('@')?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (!name.is_empty() && name.bytes().all(plain)).then(|| name.to_owned())
-}
-
-/// A path, as it stands in a URL.
-pub(super) fn path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') && !text.contains(['?', '#']) {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be a path such as \"/mcp\"".to_owned())
-    }
-}
-
-/// A path as browsers send it, which normalising leaves as it is.
-fn url_path(text: &str) -> Result<String, String> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@%/".contains(&byte);
-    let is_normal = |segment: &str| !matches!(segment, "" | "." | "..");
-    match text.strip_prefix('/') {
-        Some(rest) if rest.split('/').all(is_normal) && rest.bytes().all(is_plain) => {
-            Ok(text.to_owned())
-        }
-        _ => Err(
-            "it must be a path such as \"/botdefense\", without \"?\", \"#\", \"//\" and spaces"
-                .to_owned(),
-        ),
-    }
-}
-
-/// A response's status.
-pub(super) fn status_code(text: &str) -> Result<u16, String> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let status = digits.then(|| text.parse().ok()).flatten();
-    status
-        .filter(|status| (100..=599).contains(status))
-        .ok_or_else(|| "it must be a status from 100 to 599".to_owned())
-}
-
-/// A type of GraphQL operations.
-pub(super) fn operation_type(text: &str) -> Result<String, String> {
-    match text {
-        "query" | "mutation" | "subscription" => Ok(text.to_owned()),
-        _ => Err("it must be \"query\", \"mutation\" or \"subscription\"".to_owned()),
-    }
-}
-
-/// A cookie's name.
-pub(super) fn cookie_name(text: &str) -> Result<String, String> {
-    let is_fit = |byte: u8| byte > b' ' && byte != 0x7f && !b"=;,".contains(&byte);
-    if text.bytes().all(is_fit) {
-        Ok(text.to_owned())
-    } else {
-        Err("it must be the name of a cookie".to_owned())
-    }
-}
-
-/// `user:password` of an authorization.
-fn basic_credentials(value: &Secret) -> Result<Secret, Refusal> {
-    let encoded = value.expose().strip_prefix("Basic ");
-    let decoded = encoded.and_then(|text| BASE64.decode(text.trim()).ok());
-    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let credentials = text.filter(|text| text.contains(':'));
-    credentials
-        .map(Secret::new)
-        .ok_or_else(|| Refusal::Other("must be \"Basic \" and user:password in base64".to_owned()))
 }
