@@ -629,16 +629,16 @@ fn check_decision(verdict: &Verdict<'_>, asked: bool, visit: &Visit, policy: &Po
 fn decision_of(body: &[u8], version: TokenVersion, threshold: u32) -> Option<bool> {
     let answer: Value = serde_json::from_slice(body).ok().filter(|_| body.len() <= 1 << 20)?;
     let is_valid = answer.is_object() && answer["status"].as_f64() == Some(0.0);
-    let blocks = if version == TokenVersion::V2 {
+    let score = if version == TokenVersion::V2 {
         match answer["cookie_cfg_block_result"].as_str()? {
-            "1" => true,
-            "0" => false,
+            "1" => 100.0,
+            "0" => 0.0,
             _ => return None,
         }
     } else {
-        answer["score"].as_f64()? >= f64::from(threshold)
+        answer["score"].as_f64()?
     };
-    is_valid.then_some(blocks)
+    is_valid.then_some(score >= f64::from(threshold))
 }
 
 fn check_activity(
