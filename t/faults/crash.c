@@ -4,10 +4,14 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include <signal.h>
+
 static ngx_int_t crash(ngx_http_request_t *r) {
     volatile int *volatile nowhere = NULL;
 
     (void) r;
+    /* Not AddressSanitizer's: this crash is none of its findings. */
+    (void) signal(SIGSEGV, SIG_DFL);
     *nowhere = 1;
     return NGX_HTTP_NO_CONTENT;
 }

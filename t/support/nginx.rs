@@ -232,8 +232,7 @@ impl Drop for Nginx {
 /// No worker died, and nginx found nothing seriously wrong.
 pub fn assert_clean(log: &str) {
     // `nginx -s stop` gives workers a second, then kills them. With what t/sanitize adds they need longer.
-    let is_slow = std::env::var_os("TEST_NGINX_SLOW").is_some();
-    let killed = |line: &&str| is_slow && line.ends_with("exited on signal 9");
+    let killed = |line: &&str| is_slow() && line.ends_with("exited on signal 9");
     for line in log.lines().filter(|line| !killed(line)) {
         for bad in ["[alert]", "[crit]", "[emerg]", "exited on signal", "panic"] {
             assert!(!line.contains(bad), "the error log has {bad}: {line}");
@@ -310,6 +309,7 @@ impl Builder {
         let d = dir.display();
         let load_module = load_module();
         let daemon = if self.is_daemon { "on" } else { "off" };
+        let patience = patience_beside(http);
         let conf = format!(
             "{before_module}{load_module}\n\
              daemon {daemon};\nworker_processes {workers};\npid {d}/nginx.pid;\n\
@@ -321,7 +321,7 @@ impl Builder {
              log_format px '{LOG_FORMAT}';\naccess_log {d}/access.log px;\n\
              default_type text/plain;\n\
              px_max_errors_threshold 0;\n\
-             {http}\n\
+             {patience}{http}\n\
              server {{\nlisten {addr} {listen};\nserver_name site.test;\nroot {d}/html;\n\
              {server}\n}}\n}}\n"
         );
@@ -427,6 +427,20 @@ impl Builder {
         }
         Some((child, addr))
     }
+}
+
+/// `TEST_NGINX_SLOW`: nginx does everything many times as slowly as it does otherwise.
+fn is_slow() -> bool {
+    std::env::var_os("TEST_NGINX_SLOW").is_some()
+}
+
+/// Where nginx is slow: the timeouts that `http` does not set and that are short otherwise.
+fn patience_beside(http: &str) -> String {
+    ["px_s2s_timeout", "px_first_party_timeout_ms", "px_async_timeout"]
+        .iter()
+        .filter(|name| is_slow() && !http.contains(**name))
+        .map(|name| format!("{name} 20s;\n"))
+        .collect()
 }
 
 /// The nginx under test: `TEST_NGINX_BINARY`, or the installed one.
