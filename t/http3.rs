@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -267,4 +268,64 @@ fn a_visitor_who_moves_during_the_call_is_answered() {
         }
     }
     assert_eq!(site.nginx.wait_for_access_log(4).len(), 4);
+}
+
+#[test]
+fn each_of_several_workers_answers_its_own_connections() {
+    if !is_spoken() {
+        return;
+    }
+    let directives = format!("{PATIENT} add_header worker $pid always;");
+    let own = Http3Site::start_as(&directives, |builder| builder.workers(3));
+    own.site.nginx.wait_for_workers(3);
+    let mut visitors: Vec<Http3> = (0..12).map(|_| own.visitor()).collect();
+    let mut seen = Vec::new();
+    for round in 0..2 {
+        for (n, visitor) in visitors.iter_mut().enumerate() {
+            let (agent, status) = if n % 2 == 0 { (BROWSER, 200) } else { (BOT, 403) };
+            let answer = visitor.ask("GET", &format!("/{round}"), &[("user-agent", agent)], b"");
+            assert_eq!(answer.status, status);
+            seen.push((n, answer.header("worker").expect("its pid").to_owned()));
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), visitors.len(), "a connection has one worker: {seen:?}");
+    let workers: HashSet<_> = seen.into_iter().map(|(_, worker)| worker).collect();
+    assert!(workers.len() > 1, "{workers:?}");
+}
+
+/// nginx leaves it open whether what was begun before a reload is answered; if so, by the configuration it was
+/// begun under.
+#[test]
+fn a_reload_during_calls_changes_no_verdict() {
+    if !is_spoken() {
+        return;
+    }
+    let own = Http3Site::start(PATIENT);
+    let site = &own.site;
+    let bot = [("user-agent", BOT)];
+    let mut visitor = own.visitor();
+    assert_eq!(visitor.ask("GET", "/before", &bot, b"").status, 403);
+    site.sandbox.clear();
+    site.sandbox.behave(Behaviour::Delay(Duration::from_millis(300)));
+    let streams: Vec<_> = (0..8).map(|_| visitor.begin("GET", "/during", &bot, b"")).collect();
+    wait_for_calls(&site.sandbox, &visitor, 8);
+    let old = site.nginx.workers();
+    site.nginx.reload(|conf| conf.replace("active_blocking", "monitor"));
+    for stream in streams {
+        if let Ok(answer) = visitor.try_receive(stream) {
+            assert_eq!(answer.status, 403);
+            assert!(answer.text().ends_with("</html>\n"));
+        }
+    }
+    visitor.leave();
+    site.nginx.wait_for_workers_to_end(&old);
+    site.sandbox.behave_well();
+    let mut visitor = own.visitor();
+    assert_eq!(visitor.ask("GET", "/after", &bot, b"").text(), "origin");
+    let log = site.nginx.wait_for_access_log(10);
+    assert_eq!(log.len(), 10);
+    assert!(log[1..9].iter().all(|line| line.contains(" /during verdict=block ")), "{log:?}");
+    assert!(log[9].starts_with("200 GET /after verdict=simulated_block "), "{log:?}");
 }

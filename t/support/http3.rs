@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use bytes::{Buf, Bytes};
 use h3::client::SendRequest;
+use h3::error::StreamError;
 use h3_quinn::OpenStreams;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig, VarInt};
@@ -61,7 +62,7 @@ impl Http3Site {
         fs::write(&key, signing_key.serialize_pem()).expect("it can be written");
         let site = Site::start_as(|server| {
             more(Nginx::builder().addr(addr).server(&format!(
-                "listen {addr} quic; ssl_certificate {}; ssl_certificate_key {};
+                "listen {addr} quic reuseport; ssl_certificate {}; ssl_certificate_key {};
                  {directives} {server}",
                 certificate.display(),
                 key.display()
@@ -158,14 +159,19 @@ impl Http3 {
     }
 
     /// The answer on a stream.
-    pub fn receive(&self, mut stream: Stream) -> Response {
+    pub fn receive(&self, stream: Stream) -> Response {
+        self.try_receive(stream).expect("the whole answer")
+    }
+
+    /// As [`receive`](Self::receive) where the connection may end before.
+    pub fn try_receive(&self, mut stream: Stream) -> Result<Response, StreamError> {
         self.runtime.block_on(in_time("an answer", async move {
-            let head = stream.recv_response().await.expect("an answer");
+            let head = stream.recv_response().await?;
             let mut answer = response_of(&head);
-            while let Some(mut data) = stream.recv_data().await.expect("the whole answer") {
+            while let Some(mut data) = stream.recv_data().await? {
                 answer.body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
             }
-            answer
+            Ok(answer)
         }))
     }
 
