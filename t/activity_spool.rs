@@ -276,8 +276,8 @@ fn a_reload_during_an_outage_loses_nothing() {
         sent += 25;
         let old = nginx.workers();
         nginx.reload(|conf| {
-            let (head, rest) = conf.split_once("timeout_ms ").expect("it is there");
-            format!("{head}timeout_ms {interval}{}", &rest[interval.len()..])
+            let (head, rest) = conf.split_once("activities_timeout_ms ").expect("it is there");
+            format!("{head}activities_timeout_ms {interval}{}", &rest[interval.len()..])
         });
         site.visit(&nginx, sent..sent + 25);
         sent += 25;
