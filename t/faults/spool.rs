@@ -128,13 +128,18 @@ fn read_only() -> Row {
         .in_the_end(adds_up)
 }
 
-/// Changes the oldest files of the worker's that are not being written.
+/// Changes the youngest of the worker's files that are not being written: the last to give way where a busy
+/// machine lets the spool become full.
 fn damage(site: &Site, load: &Load, change: impl Fn(&fs::File, u64)) {
     break_collector(site);
     load.wait_for("two files", || files(site).len() >= 2);
     let mut files = files(site);
     files.sort_unstable_by_key(|path| path.file_name().map(ToOwned::to_owned));
-    let file = fs::File::options().read(true).write(true).open(&files[0]).expect("it is there");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&files[files.len() - 2])
+        .expect("it is there");
     let length = file.metadata().expect("it is there").len();
     change(&file, length);
     come_back(site);
