@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Once};
 use std::{fs, io};
@@ -45,6 +46,14 @@ pub fn is_spoken() -> bool {
 pub struct Http3Site {
     pub site: Site,
     certificate: CertificateDer<'static>,
+    /// Where nginx reads certificate and key, at each reload anew.
+    files: PathBuf,
+}
+
+impl Drop for Http3Site {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.files);
+    }
 }
 
 impl Http3Site {
@@ -68,8 +77,7 @@ impl Http3Site {
                 key.display()
             )))
         });
-        let _ = fs::remove_dir_all(files);
-        Self { site, certificate: cert.der().clone() }
+        Self { site, certificate: cert.der().clone(), files }
     }
 
     pub fn visitor(&self) -> Http3 {
