@@ -266,7 +266,8 @@ fn bodies_are_compressed_where_that_is_on() {
         ("px_compression_enabled on; px_compression_level 9;", Some(2)),
     ] {
         sandbox.clear();
-        let nginx = site(&sandbox, &origin, &format!("{directives} px_max_activity_batch_size 5;"));
+        let five = "px_max_activity_batch_size 5; px_batch_activities_timeout_ms 60s;";
+        let nginx = site(&sandbox, &origin, &format!("{directives} {five}"));
         visit(&nginx, &sandbox, 5);
         let activities = sandbox.wait_for_activities(5, SOON);
         assert_eq!(activities.len(), 5, "{directives}");
