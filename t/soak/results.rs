@@ -177,13 +177,16 @@ impl Results {
             Row::same("shared zones, kB", &zones(first), &zones(last)),
         ];
         let (early, late) = (self::early(workers).concat(), self::late(workers).concat());
+        // What waits in their memory to be told is more where the machine has little time.
+        let is_quiet = self.sizes.reloads >= QUIET_MACHINE;
+        let slack = if is_quiet { slack } else { SLACK_WHILE_WARMING_UP_KB };
         rows.push(Row::flat("workers before a reload: own memory", own(&early), own(&late), slack));
         rows.push(Row::none("zombies", self.reloads.zombies));
         let longest = format!("{:.1} s", self.reloads.longest_end.as_secs_f64());
         rows.push(Row::told("longest until all old workers were gone", longest));
         // A worker that ends has five seconds to keep its reports. Beside a whole test suite they may be too
         // few, and then it counts and says what is lost.
-        let may_lose = if self.sizes.reloads < QUIET_MACHINE { traffic.lost } else { 0 };
+        let may_lose = if is_quiet { 0 } else { traffic.lost };
         rows.extend(rows_of_traffic(traffic, may_lose));
         rows
     }
