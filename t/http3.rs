@@ -295,8 +295,8 @@ fn each_of_several_workers_answers_its_own_connections() {
     assert!(workers.len() > 1, "{workers:?}");
 }
 
-/// nginx leaves it open whether what was begun before a reload is answered; if so, by the configuration it was
-/// begun under.
+/// nginx leaves it open whether what was begun before a reload is answered: packets of the old connection may reach the
+/// new worker. If it is, then by the configuration it was begun under.
 #[test]
 fn a_reload_during_calls_changes_no_verdict() {
     if !is_spoken() {
@@ -305,7 +305,10 @@ fn a_reload_during_calls_changes_no_verdict() {
     let own = Http3Site::start(PATIENT);
     let site = &own.site;
     let bot = [("user-agent", BOT)];
-    let mut visitor = own.visitor();
+    let mut transport = TransportConfig::default();
+    let patience = Duration::from_secs(5).try_into().expect("a good length");
+    transport.max_idle_timeout(Some(patience));
+    let mut visitor = own.visitor_with(transport);
     assert_eq!(visitor.ask("GET", "/before", &bot, b"").status, 403);
     site.sandbox.clear();
     site.sandbox.behave(Behaviour::Delay(Duration::from_millis(300)));
