@@ -61,7 +61,7 @@ impl Fetcher {
     pub(crate) fn start() -> io::Result<Self> {
         let (orders, to_do) = mpsc::sync_channel::<Order>(ORDERS);
         let (done, outcomes) = mpsc::sync_channel::<Outcome>(ORDERS * 2);
-        thread::spawn("px fetcher", move || {
+        thread::spawn_behind("px fetcher", move || {
             let mut agents = Agents::default();
             while let Ok(order) = to_do.recv() {
                 let outcome = match order {

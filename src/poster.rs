@@ -54,7 +54,7 @@ pub(crate) fn start(
     done: impl Fn(Result<(), Failure>) + Send + 'static,
 ) -> io::Result<SyncSender<Post>> {
     let (posts, to_post) = mpsc::sync_channel::<Post>(1);
-    thread::spawn("px poster", move || {
+    thread::spawn_behind("px poster", move || {
         let mut agents = Agents::default();
         while let Ok(post) = to_post.recv() {
             let delivered =

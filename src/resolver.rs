@@ -46,7 +46,7 @@ impl Resolver {
                 std::thread::park_timeout(wait.unwrap_or(REFRESH));
             }
         };
-        let thread = thread::spawn("px resolver", body)?;
+        let thread = thread::spawn_behind("px resolver", body)?;
         let _ = first_done.recv_timeout(patience);
         Ok(Self { thread: Some((thread, is_over)) })
     }

@@ -241,6 +241,8 @@ impl Sender {
             let _ = answers.send(Event::Posted(result));
         })?;
         let (thread_tally, thread_load) = (Arc::clone(&tally), Arc::clone(&load));
+        // It has little to do, and stands back behind nobody: what it has not written when the worker ends
+        // is lost. The work, of compression and TLS, is the poster's.
         thread::spawn("px sender", move || {
             let mut dispatch = Dispatch::new(poster, spare_bodies, thread_tally, thread_load);
             dispatch.run(destinations, &to_do);
@@ -272,10 +274,9 @@ impl Sender {
     /// Lets the threads deliver what waits, or else keep it, for at most `limit`.
     pub(crate) fn close(self, limit: Duration) -> Arc<Tally> {
         self.closing.store(true, Ordering::Relaxed);
-        // Some of the time is for counting what is lost, or half of it for writing that to the spool: on a
-        // busy machine these threads, which give way to all others, may need it.
+        // Some of the time is for counting what is lost, or more of it for writing that to the spool.
         let reserve =
-            if self.keeps { limit / 2 } else { (limit / 4).min(Duration::from_millis(500)) };
+            if self.keeps { limit / 4 } else { (limit / 4).min(Duration::from_millis(500)) };
         let deadline = Instant::now() + limit - reserve;
         if self.events.try_send(Event::Close(deadline)).is_ok() {
             let _ = self.done.recv_timeout(limit);

@@ -25,7 +25,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -38,6 +38,8 @@ use crate::thread;
 /// A file is complete when the POST it will become has about this size, or when it takes a
 /// sixteenth of the spool: the oldest file is what makes room.
 const POST_BYTES: u64 = 512 * 1024;
+/// How long a key may be derived behind everybody's back.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Whatever a file says, no larger POST is made of it.
 const POST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const UNREADABLE: &str = ".unreadable";
@@ -200,7 +202,11 @@ impl Spool {
         if let Some(root) = &derived.root {
             return Ok(Rc::clone(root));
         }
-        let root = derived.coming.recv().map_err(io::Error::other)?;
+        let root = match derived.coming.recv_timeout(PATIENCE) {
+            Ok(root) => root,
+            // The thread stands back behind everybody, and this one may have to write at once.
+            Err(_) => Root::derive(token, salt),
+        };
         Ok(Rc::clone(derived.root.insert(Rc::new(root))))
     }
 
@@ -213,7 +219,7 @@ impl Spool {
                 let (token, salt) = (token.to_owned(), *salt);
                 let password = token.clone();
                 let derive = move || drop(send.send(Root::derive(&password, &salt)));
-                if thread::spawn("px key", derive.clone()).is_err() {
+                if thread::spawn_behind("px key", derive.clone()).is_err() {
                     // No thread to be had: better late than lost.
                     derive();
                 }

@@ -21,13 +21,21 @@ pub(crate) fn spawn(
     // SAFETY: both sets are on this stack.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) };
     let builder = thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024);
-    let handle = builder.spawn(|| {
-        stand_back();
-        body();
-    });
+    let handle = builder.spawn(body);
     // SAFETY: `before` was filled above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     handle
+}
+
+/// As [`spawn`], for what may take its time: the thread stands back behind the event loop.
+pub(crate) fn spawn_behind(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    spawn(name, move || {
+        stand_back();
+        body();
+    })
 }
 
 /// On Linux each thread has a niceness of its own; elsewhere it would be the whole process's.

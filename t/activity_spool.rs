@@ -334,6 +334,24 @@ fn a_worker_that_ends_keeps_a_long_queue_before_it_waits_for_the_collector() {
     assert!(files.len() > 1 && last == files.first(), "{files:?}");
 }
 
+/// What is cut off comes again from the spool, though it may have arrived.
+#[test]
+fn a_worker_that_ends_begins_no_post_that_it_may_have_no_time_for() {
+    let site = Site::new();
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Delay(Duration::from_millis(700)));
+    let directives =
+        format!("px_max_activity_batch_size 1; px_async_timeout 60s; {}", site.spool.directive());
+    let nginx = Nginx::start(&site.conf(&directives));
+    site.visit(&nginx, 0..8);
+    site.collector.wait_for(Endpoint::Activities, 1, SOON);
+    let log = nginx.quit();
+    assert_eq!(count(&log, LOST), 0, "{log}");
+    let arrived = numbers(&site.collector.activities());
+    assert_eq!(arrived, (0..arrived.len()).collect::<Vec<_>>());
+    assert!(arrived.len() > 1, "none was delivered at the end");
+    assert_eq!(site.spool.activities(), (8 - arrived.len()) as u64);
+}
+
 #[test]
 fn what_waits_too_long_in_memory_goes_to_the_spool() {
     let site = Site::new();

@@ -38,11 +38,19 @@ pub(super) struct Dispatch {
     turn: usize,
     next_search: Option<Instant>,
     trouble_told: Option<Instant>,
-    closing: Option<Instant>,
+    closing: Option<Closing>,
     poster: SyncSender<Post>,
     spare: SyncSender<Vec<u8>>,
     tally: Arc<Tally>,
     load: Arc<Load>,
+}
+
+/// The worker ends.
+struct Closing {
+    /// Where there is a spool no post is begun any more: one that is cut off comes again from the spool, and
+    /// may have arrived.
+    last_begin: Instant,
+    deadline: Instant,
 }
 
 /// What goes to one destination, in its order.
@@ -154,7 +162,9 @@ impl Dispatch {
     /// A few batches are delivered, if the collector is quick. More than that may take longer than there
     /// is time: on disk they are in good hands.
     fn begin_closing(&mut self, deadline: Instant) {
-        self.closing = Some(deadline);
+        let now = Instant::now();
+        let last_begin = now + deadline.saturating_duration_since(now) / 2;
+        self.closing = Some(Closing { last_begin, deadline });
         for at in 0..self.lanes.len() {
             if self.lanes[at].waiting.len() > PRESSURE {
                 self.keep_waiting(at);
@@ -163,9 +173,9 @@ impl Dispatch {
     }
 
     fn is_done(&self) -> bool {
-        let Some(deadline) = self.closing else { return false };
+        let Some(closing) = &self.closing else { return false };
         let idle = self.under_way.is_none() && self.lanes.iter().all(|l| l.waiting.is_empty());
-        idle || Instant::now() >= deadline
+        idle || Instant::now() >= closing.deadline
     }
 
     /// How long there is nothing to do unless something happens; `None`: for ever.
@@ -174,8 +184,8 @@ impl Dispatch {
             let trouble = lane.trouble.as_ref()?;
             (self.under_way.is_none() && lane.has_files()).then_some(trouble.retry_at)
         });
-        let next = match self.closing {
-            Some(deadline) => Some(deadline),
+        let next = match &self.closing {
+            Some(closing) => Some(closing.deadline),
             None => retries.chain(self.next_search).min(),
         };
         next.map(|next| next.saturating_duration_since(Instant::now()))
@@ -236,7 +246,8 @@ impl Dispatch {
         for at in (self.turn..lanes).chain(0..self.turn.min(lanes)) {
             let Some((job, from)) = self.next_of(at) else { continue };
             let job = Arc::new(job);
-            let post = Post { job: Arc::clone(&job), deadline: self.closing };
+            let deadline = self.closing.as_ref().map(|closing| closing.deadline);
+            let post = Post { job: Arc::clone(&job), deadline };
             self.turn = at + 1;
             self.under_way = Some(UnderWay { lane: at, job, from });
             if self.poster.try_send(post).is_err() {
@@ -255,6 +266,12 @@ impl Dispatch {
     fn next_of(&mut self, at: usize) -> Option<(Job, Source)> {
         let lane = &mut self.lanes[at];
         if lane.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.retry_at) {
+            return None;
+        }
+        if lane.spool.is_some()
+            && self.closing.as_ref().is_some_and(|closing| Instant::now() >= closing.last_begin)
+        {
+            self.keep_waiting(at);
             return None;
         }
         // Files are in good hands; what is in memory is not.
