@@ -23,7 +23,7 @@ pub(crate) enum Unreadable {
     /// The peer left, or was silent too long, between two requests.
     Gone,
     /// The peer left, or was silent too long, within a request.
-    Broken(&'static str),
+    Broken(String),
     /// The request deserves this status, and the connection an end.
     Refused(u16, String),
 }
@@ -45,7 +45,7 @@ pub(crate) fn read_request(
         if !fill(wire, carry) {
             return Err(match carry.is_empty() {
                 true => Unreadable::Gone,
-                false => Unreadable::Broken("the connection ended within a request head"),
+                false => Unreadable::Broken("the connection ended within a request head".into()),
             });
         }
     };
@@ -57,14 +57,22 @@ pub(crate) fn read_request(
         .any(|(name, value)| name.eq_ignore_ascii_case("expect") && value == "100-continue");
     if is_waiting && carry.is_empty() {
         wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .map_err(|_| Unreadable::Broken("the connection ended before 100 Continue"))?;
+            .map_err(|_| broken("the connection ended before 100 Continue", &request))?;
     }
-    request.body = match body {
+    let body = match body {
         Framing::Length(length) if length > body_max => return Err(too_large(body_max)),
-        Framing::Length(length) => take(wire, carry, length)?,
-        Framing::Chunked => read_chunks(wire, carry, body_max)?,
+        Framing::Length(length) => take(wire, carry, length),
+        Framing::Chunked => read_chunks(wire, carry, body_max),
     };
+    request.body = body.map_err(|why| match why {
+        Unreadable::Broken(why) => broken(&why, &request),
+        other => other,
+    })?;
     Ok(request)
+}
+
+fn broken(what: &str, request: &Request) -> Unreadable {
+    Unreadable::Broken(format!("{what}: {} {}", request.method, request.target))
 }
 
 enum Framing {
@@ -197,7 +205,7 @@ fn take(wire: &mut impl Read, carry: &mut Vec<u8>, count: usize) -> Result<Vec<u
 fn refill(wire: &mut impl Read, carry: &mut Vec<u8>) -> Result<(), Unreadable> {
     match fill(wire, carry) {
         true => Ok(()),
-        false => Err(Unreadable::Broken("the connection ended within a request body")),
+        false => Err(Unreadable::Broken("the connection ended within a request body".into())),
     }
 }
 
@@ -305,13 +313,17 @@ mod tests {
                 other => panic!("{other:?} for {:?}", String::from_utf8_lossy(bytes)),
             }
         }
-        for bytes in [&b"GET / HT"[..], b"GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc"] {
-            let mut peer = peer(&[]);
-            peer.pieces.push(Box::leak(bytes.to_vec().into_boxed_slice()));
-            assert!(matches!(
-                read_request(&mut peer, &mut Vec::new(), 10),
-                Err(Unreadable::Broken(_))
-            ));
+        let cases: [(&[u8], &str); 2] = [
+            (b"GET / HT", "within a request head"),
+            (b"PUT /a HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc", "within a request body: PUT /a"),
+        ];
+        for (bytes, told) in cases {
+            match read_request(&mut peer(&[bytes]), &mut Vec::new(), 10) {
+                Err(Unreadable::Broken(why)) => {
+                    assert_eq!(why, format!("the connection ended {told}"))
+                }
+                other => panic!("{other:?} for {:?}", String::from_utf8_lossy(bytes)),
+            }
         }
     }
 }

@@ -65,7 +65,10 @@ impl Memory {
         let mut requests = self.lock();
         let request = requests.of(id);
         if kind == "additional_s2s" {
-            report.expect(!request.login_reported, format_args!("additional_s2s twice for {id}"));
+            report.expect(
+                !request.login_reported,
+                format_args!("additional_s2s for request_id {id}, which had one already"),
+            );
             request.login_reported = true;
         } else {
             if let Some(before) = &request.decided {
