@@ -265,7 +265,9 @@ fn a_block_shows_its_reason_and_action() {
 
 #[test]
 fn a_failed_call_shows_why_the_visitor_passed() {
-    let site = Site::new("location / { PASS px_s2s_timeout 100ms; }");
+    let site = Site::new(
+        "location / { PASS px_s2s_timeout 20s; }\nlocation = /hang { PASS px_s2s_timeout 100ms; }",
+    );
     let facts = [
         ("px_verdict", "pass"),
         ("px_call_reason", "no_cookie"),
@@ -286,7 +288,8 @@ fn a_failed_call_shows_why_the_visitor_passed() {
     site.assert_variables("/", &[], &[&facts[..], &error].concat());
 
     site.sandbox.behave_next(Behaviour::Hang);
-    site.assert_variables("/", &[], &[&facts[..], &[("px_pass_reason", "s2s_timeout")]].concat());
+    let timeout = [("px_pass_reason", "s2s_timeout")];
+    site.assert_variables("/hang", &[], &[&facts[..], &timeout].concat());
 
     site.sandbox.go_down();
     let error = [("px_pass_reason", "s2s_error"), ("px_s2s_error_reason", "unknown_error")];
