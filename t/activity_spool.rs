@@ -150,6 +150,14 @@ impl Site {
         )
     }
 
+    /// nginx with this spool, and batches of so many, that waits long for the collector's answer.
+    fn patient_nginx(&self, batch_size: usize) -> Nginx {
+        Nginx::start(&self.conf(&format!(
+            "px_max_activity_batch_size {batch_size}; px_async_timeout 60s; {}",
+            self.spool.directive()
+        )))
+    }
+
     /// Visits that pass by cookie, one for each number of the range.
     fn visit(&self, nginx: &Nginx, numbers: std::ops::Range<usize>) {
         let cookie = format!("Cookie: {}", self.sandbox.mint(BROWSER).cookie());
@@ -180,6 +188,12 @@ fn kill_9(mut nginx: Nginx) {
 
 fn count(log: &str, text: &str) -> usize {
     log.matches(text).count()
+}
+
+#[track_caller]
+fn quit_without_loss(nginx: Nginx) {
+    let log = nginx.quit();
+    assert_eq!(count(&log, LOST), 0, "{log}");
 }
 
 const KEPT: &str = "; they are kept in \"";
@@ -288,8 +302,7 @@ fn a_reload_during_an_outage_loses_nothing() {
     let activities = site.collector.wait_for_activities(100, SOON);
     site.spool.wait_until_empty();
     assert_eq!(numbers(&activities).into_iter().collect::<BTreeSet<_>>(), (0..100).collect());
-    let log = nginx.quit();
-    assert_eq!(count(&log, LOST), 0, "{log}");
+    quit_without_loss(nginx);
     assert_eq!(site.collector.activities().len(), 100);
     site.collector.assert_no_complaints();
 }
@@ -298,17 +311,14 @@ fn a_reload_during_an_outage_loses_nothing() {
 fn a_worker_that_ends_keeps_what_a_hanging_collector_did_not_take() {
     let site = Site::new();
     site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
-    let directives =
-        format!("px_max_activity_batch_size 10; px_async_timeout 60s; {}", site.spool.directive());
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(10);
     site.visit(&nginx, 0..45);
     site.collector.wait_for(Endpoint::Activities, 1, SOON);
-    let log = nginx.quit();
-    assert_eq!(count(&log, LOST), 0, "{log}");
+    quit_without_loss(nginx);
     assert_eq!(site.spool.activities(), 45);
 
     site.collector.behave_well();
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(10);
     let activities = site.collector.wait_for_activities(45, SOON);
     assert_eq!(numbers(&activities), (0..45).collect::<Vec<_>>());
     nginx.quit();
@@ -319,13 +329,10 @@ fn a_worker_that_ends_keeps_what_a_hanging_collector_did_not_take() {
 fn a_worker_that_ends_keeps_a_long_queue_before_it_waits_for_the_collector() {
     let site = Site::new();
     site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
-    let directives =
-        format!("px_max_activity_batch_size 1; px_async_timeout 60s; {}", site.spool.directive());
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(1);
     site.visit(&nginx, 0..30);
     site.collector.wait_for(Endpoint::Activities, 1, SOON);
-    let log = nginx.quit();
-    assert_eq!(count(&log, LOST), 0, "{log}");
+    quit_without_loss(nginx);
     assert_eq!(site.spool.activities(), 30);
     // What was under way has the first number, and was written when nobody waited for it any more.
     let written = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).unwrap();
@@ -339,13 +346,10 @@ fn a_worker_that_ends_keeps_a_long_queue_before_it_waits_for_the_collector() {
 fn a_worker_that_ends_begins_no_post_that_it_may_have_no_time_for() {
     let site = Site::new();
     site.collector.behave_at(Endpoint::Activities, Behaviour::Delay(Duration::from_millis(700)));
-    let directives =
-        format!("px_max_activity_batch_size 1; px_async_timeout 60s; {}", site.spool.directive());
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(1);
     site.visit(&nginx, 0..8);
     site.collector.wait_for(Endpoint::Activities, 1, SOON);
-    let log = nginx.quit();
-    assert_eq!(count(&log, LOST), 0, "{log}");
+    quit_without_loss(nginx);
     let arrived = numbers(&site.collector.activities());
     assert_eq!(arrived, (0..arrived.len()).collect::<Vec<_>>());
     assert!(arrived.len() > 1, "none was delivered at the end");
@@ -356,17 +360,14 @@ fn a_worker_that_ends_begins_no_post_that_it_may_have_no_time_for() {
 fn what_waits_too_long_in_memory_goes_to_the_spool() {
     let site = Site::new();
     site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
-    let directives =
-        format!("px_max_activity_batch_size 1; px_async_timeout 60s; {}", site.spool.directive());
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(1);
     // The first post hangs; of what follows, more than a quarter of the queue is not kept waiting.
     site.visit(&nginx, 0..200);
     wait_until("a file", || site.spool.activities() >= 100);
-    let log = nginx.quit();
-    assert_eq!(count(&log, LOST), 0, "{log}");
+    quit_without_loss(nginx);
     assert_eq!(site.spool.activities(), 200);
     site.collector.behave_well();
-    let nginx = Nginx::start(&site.conf(&directives));
+    let nginx = site.patient_nginx(1);
     let activities = site.collector.wait_for_activities(200, SOON);
     assert_eq!(numbers(&activities), (0..200).collect::<Vec<_>>());
     site.spool.wait_until_empty();
