@@ -38,8 +38,6 @@ use crate::thread;
 /// A file is complete when the POST it will become has about this size, or when it takes a
 /// sixteenth of the spool: the oldest file is what makes room.
 const POST_BYTES: u64 = 512 * 1024;
-/// How long a key may be derived behind everybody's back.
-const PATIENCE: Duration = Duration::from_millis(200);
 /// Whatever a file says, no larger POST is made of it.
 const POST_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const UNREADABLE: &str = ".unreadable";
@@ -48,6 +46,8 @@ const NOT_ELSEWHERE: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 /// Looks after the files of workers of other users.
 const ROOT: u32 = 0;
 
+/// How long the thread that derives a key, which stands back behind everybody, is waited for.
+const KEY_PATIENCE: Duration = Duration::from_millis(200);
 /// Least value of `max_size`.
 pub(crate) const MIN_SIZE: u64 = 1024 * 1024;
 
@@ -202,9 +202,9 @@ impl Spool {
         if let Some(root) = &derived.root {
             return Ok(Rc::clone(root));
         }
-        let root = match derived.coming.recv_timeout(PATIENCE) {
+        let root = match derived.coming.recv_timeout(KEY_PATIENCE) {
             Ok(root) => root,
-            // The thread stands back behind everybody, and this one may have to write at once.
+            // The worker may end, and what is not written then is lost.
             Err(_) => Root::derive(token, salt),
         };
         Ok(Rc::clone(derived.root.insert(Rc::new(root))))
