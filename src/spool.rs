@@ -63,6 +63,8 @@ pub(crate) struct Setting {
 pub(crate) struct Spool {
     pub(crate) setting: Setting,
     own: Option<Rc<Generation>>,
+    /// Kept open: what is open can be written and removed where no more files can be opened.
+    ledger: Option<Rc<File>>,
     last_sequence: u64,
     /// Whether the ledger has been compared with what lies in the directory.
     counted: bool,
@@ -137,6 +139,22 @@ pub(crate) struct Writer {
     open: Option<OpenFile>,
 }
 
+/// The ledger, locked until this is dropped.
+struct Locked(Rc<File>);
+
+impl Locked {
+    fn new(ledger: Rc<File>) -> io::Result<Self> {
+        ledger.lock()?;
+        Ok(Self(ledger))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 struct OpenFile {
     /// Locked.
     file: File,
@@ -167,6 +185,7 @@ impl Spool {
         Self {
             setting,
             own: None,
+            ledger: None,
             last_sequence: 0,
             counted: false,
             salt: Salt::default(),
@@ -185,7 +204,8 @@ impl Spool {
     pub(crate) fn prepare(&mut self, token: &str) -> io::Result<()> {
         self.check()?;
         let salt = self.salt;
-        self.derive(token, &salt).map(drop)
+        self.derive(token, &salt);
+        Ok(())
     }
 
     /// For batches that go to `url` with `token`. Takes tens of milliseconds if nothing was
@@ -193,24 +213,24 @@ impl Spool {
     pub(crate) fn writer(&mut self, url: &str, token: &str) -> io::Result<Writer> {
         self.check()?;
         let (salt, url) = (self.salt, url.to_owned());
-        let root = self.root(token, &salt)?;
+        let root = self.root(token, &salt);
         Ok(Writer { lane: sealed::lane(&url, random()), url, salt, root, open: None })
     }
 
-    fn root(&mut self, token: &str, salt: &Salt) -> io::Result<Rc<Root>> {
-        let derived = self.derive(token, salt)?;
+    fn root(&mut self, token: &str, salt: &Salt) -> Rc<Root> {
+        let derived = self.derive(token, salt);
         if let Some(root) = &derived.root {
-            return Ok(Rc::clone(root));
+            return Rc::clone(root);
         }
         let root = match derived.coming.recv_timeout(KEY_PATIENCE) {
             Ok(root) => root,
             // The worker may end, and what is not written then is lost.
             Err(_) => Root::derive(token, salt),
         };
-        Ok(Rc::clone(derived.root.insert(Rc::new(root))))
+        Rc::clone(derived.root.insert(Rc::new(root)))
     }
 
-    fn derive(&mut self, token: &str, salt: &Salt) -> io::Result<&mut Derived> {
+    fn derive(&mut self, token: &str, salt: &Salt) -> &mut Derived {
         let known = self.roots.iter().position(|known| known.token == token && known.salt == *salt);
         let at = match known {
             Some(at) => at,
@@ -227,7 +247,7 @@ impl Spool {
                 self.roots.len() - 1
             }
         };
-        Ok(&mut self.roots[at])
+        &mut self.roots[at]
     }
 
     /// A number above all that were given before, and by the clock, so that the files of all
@@ -321,15 +341,15 @@ impl Spool {
         entry: &Entry,
         writer: Option<&mut Writer>,
     ) -> io::Result<Option<Taken>> {
+        let file = match open_here(&entry.path()) {
+            Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         if let Some(writer) = writer
             && writer.open.as_ref().is_some_and(|open| open.sequence == entry.sequence)
         {
             writer.open = None;
         }
-        let file = match open_here(&entry.path()) {
-            Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
         // Another worker may hold it for as long as it takes to remove it.
         file.lock()?;
         if file.metadata()?.nlink() == 0 {
@@ -406,28 +426,45 @@ impl Spool {
     }
 
     /// The files as `token` opens them, with the URL they are for; `None` if it opens none of the
-    /// first few.
-    pub(crate) fn open(&mut self, orphans: &Orphans, token: &str) -> Option<(Vec<Entry>, String)> {
-        let (root, url) = orphans.paths().take(8).find_map(|path| {
-            let bytes = read(&open_here(&path).ok()?).ok()?;
-            let root = self.root(token, &Header::read(&bytes).ok()?.salt).ok()?;
-            let batch = sealed::open_with(&bytes, &root).ok()?.batches.into_iter().next()?;
-            Some((root, batch.url))
-        })?;
+    /// first few. Fails if there is [nothing to look with](is_shortage).
+    pub(crate) fn open(
+        &mut self,
+        orphans: &Orphans,
+        token: &str,
+    ) -> io::Result<Option<(Vec<Entry>, String)>> {
+        let mut opened = None;
+        for path in orphans.paths().take(8) {
+            let bytes = match open_here(&path).and_then(|file| read(&file)) {
+                Err(err) if is_shortage(&err) => return Err(err),
+                bytes => bytes.unwrap_or_default(),
+            };
+            opened = self.open_first(&bytes, token);
+            if opened.is_some() {
+                break;
+            }
+        }
+        let Some((root, url)) = opened else { return Ok(None) };
         let entry = |(sequence, id): &(u64, FileId)| Entry {
             generation: Rc::clone(&orphans.generation),
             sequence: *sequence,
             id: *id,
             root: Rc::clone(&root),
         };
-        Some((orphans.files.iter().map(entry).collect(), url))
+        Ok(Some((orphans.files.iter().map(entry).collect(), url)))
+    }
+
+    /// What opens a file's first batch, and the URL that this is for.
+    fn open_first(&mut self, file: &[u8], token: &str) -> Option<(Rc<Root>, String)> {
+        let root = self.root(token, &Header::read(file).ok()?.salt);
+        let batch = sealed::open_with(file, &root).ok()?.batches.into_iter().next()?;
+        Some((root, batch.url))
     }
 
     /// Where the ledger is locked, every change of the files happens. `f` is given the bytes in
     /// use, to be changed with them.
     fn locked<T>(&mut self, f: impl FnOnce(&mut Self, &mut u64) -> io::Result<T>) -> io::Result<T> {
-        let ledger = self.ledger()?;
-        ledger.lock()?;
+        let ledger = Locked::new(self.ledger()?)?;
+        let ledger = &*ledger.0;
         let mut bytes = [0; 24];
         let is_new = ledger.read_exact_at(&mut bytes, 0).is_err();
         if is_new {
@@ -450,8 +487,15 @@ impl Spool {
         result
     }
 
-    fn ledger(&self) -> io::Result<File> {
+    /// That which is known, unless somebody has cleared the directory.
+    fn ledger(&mut self) -> io::Result<Rc<File>> {
         let path = self.setting.dir.join("ledger");
+        if let Some(ledger) = &self.ledger {
+            let (known, there) = (ledger.metadata()?, fs::symlink_metadata(&path));
+            if there.is_ok_and(|there| there.dev() == known.dev() && there.ino() == known.ino()) {
+                return Ok(Rc::clone(ledger));
+            }
+        }
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -468,7 +512,7 @@ impl Spool {
         if !metadata.is_file() || metadata.nlink() > 1 {
             return Err(io::Error::other("\"ledger\" is another file's name"));
         }
-        Ok(ledger)
+        Ok(Rc::clone(self.ledger.insert(Rc::new(ledger))))
     }
 
     /// Removes the oldest files until `need` more bytes fit, and a little more, so that a full
@@ -538,8 +582,11 @@ impl Spool {
                 Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
                 created => {
                     created?;
-                    let locked = open_here(&dir)?;
-                    locked.try_lock()?;
+                    let locked = open_here(&dir).and_then(|locked| {
+                        locked.try_lock()?;
+                        Ok(locked)
+                    });
+                    let locked = locked.inspect_err(|_| drop(fs::remove_dir(&dir)))?;
                     return Ok(Rc::new(Generation { dir, _locked: locked }));
                 }
             }
@@ -589,14 +636,24 @@ pub(crate) fn is_on_network(dir: &Path) -> bool {
     rc == 0 && NETWORK.contains(&(facts.f_type as u32))
 }
 
-/// Whether this is a file of the spool, of this version of the module or of another.
-pub(crate) fn is_sealed(path: &Path) -> bool {
+/// Whether this is a file of the spool, of this version of the module or of another. Fails if there is
+/// [nothing to look with](is_shortage).
+pub(crate) fn is_sealed(path: &Path) -> io::Result<bool> {
     let header = open_here(path).and_then(|file| {
         let mut header = [0; sealed::HEADER_LENGTH];
         file.read_exact_at(&mut header, 0)?;
         Ok(header)
     });
-    header.is_ok_and(|header| !matches!(Header::read(&header), Err(Fault::NotSealed)))
+    match header {
+        Ok(header) => Ok(!matches!(Header::read(&header), Err(Fault::NotSealed))),
+        Err(err) if is_shortage(&err) => Err(err),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether this says nothing of the file, but that the process or the machine has none of something left.
+pub(crate) fn is_shortage(err: &io::Error) -> bool {
+    matches!(err.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 impl Orphans {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use px_core::sealed;
 use px_sandbox::{App, Behaviour, Endpoint, Sandbox};
 use serde_json::Value;
-use support::{BROWSER, Nginx, Origin, get, nginx, protect_apart};
+use support::{BROWSER, Connection, Nginx, Origin, get, nginx, protect_apart};
 
 /// Longest wait: keys are derived meanwhile, which takes a while where nothing is optimised.
 const SOON: Duration = Duration::from_secs(60);
@@ -190,6 +190,15 @@ fn count(log: &str, text: &str) -> usize {
     log.matches(text).count()
 }
 
+/// The collector has answered for so many: one that goes down between a batch and its answer gets the batch
+/// once more.
+#[track_caller]
+fn wait_for_answers(nginx: &Nginx, activities: u64) {
+    wait_until("an answer to every batch", || {
+        get(nginx.addr(), "/px-status", &[]).json()["activities"]["sent"] == activities
+    });
+}
+
 #[track_caller]
 fn quit_without_loss(nginx: Nginx) {
     let log = nginx.quit();
@@ -205,11 +214,7 @@ fn an_outage_loses_nothing_and_keeps_the_order() {
     let nginx = site.nginx();
     site.visit(&nginx, 0..20);
     assert_eq!(site.collector.wait_for_activities(20, SOON).len(), 20);
-    // A collector that goes down between a batch and its answer gets the batch once more.
-    wait_until("an answer to every batch", || {
-        let status: Value = get(nginx.addr(), "/px-status", &[]).json();
-        status["activities"]["sent"] == 20
-    });
+    wait_for_answers(&nginx, 20);
     assert!(site.spool.files().is_empty());
 
     site.collector.go_down();
@@ -680,9 +685,74 @@ fn a_spool_that_cannot_be_used_is_the_operators_trouble_only() {
     let log = nginx.wait_for_error_log("cannot use the spool");
     assert!(log.contains("[error]"), "{log}");
     site.visit(&nginx, 0..20);
-    let log = nginx.wait_for_error_log(LOST);
+    nginx.wait_for_error_log("activities cannot be delivered");
+    // There is room in memory, until the worker ends.
+    site.collector.come_back().expect("the port is free again");
+    assert_eq!(numbers(&site.collector.wait_for_activities(20, SOON)), (0..20).collect::<Vec<_>>());
+    wait_for_answers(&nginx, 20);
+    site.collector.go_down();
+    site.visit(&nginx, 20..40);
+    let log = nginx.quit();
+    assert!(log.contains("; 20 lost since start"), "{log}");
     assert!(log.contains("cannot write to the spool"), "{log}");
-    nginx.quit();
+}
+
+/// How many file descriptors a process may have, from now on. What it has it keeps.
+fn limit_descriptors(process: u32, soft: libc::rlim_t) {
+    let process = libc::pid_t::try_from(process).expect("a process id");
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit is on this stack; the other pointer may be null.
+    let rc =
+        unsafe { libc::prlimit(process, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: as above.
+    let rc = unsafe {
+        libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+    };
+    assert_eq!(rc, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn without_file_descriptors_reports_are_written_and_wait_to_be_read() {
+    let site = Site::new();
+    // Whoever runs the test may set limits of processes of his own.
+    // SAFETY: always succeeds.
+    let user = if unsafe { libc::geteuid() } == 0 { "user root;" } else { "" };
+    let conf = site.conf(&format!(
+        "px_max_activity_batch_size 1; location /kept {{ empty_gif; }} {}",
+        site.spool.directive()
+    ));
+    let nginx = Nginx::builder().main(user).server(&conf).start();
+    let worker = nginx.wait_for_workers(1)[0];
+    let cookie =
+        format!("User-Agent: {BROWSER}\r\nCookie: {}", site.sandbox.mint(BROWSER).cookie());
+    let mut visitor = Connection::open(nginx.addr());
+    let mut visit = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            visitor.send(format!(
+                "GET /kept/{number} HTTP/1.1\r\nHost: site.test\r\n{cookie}\r\n\r\n"
+            ));
+            assert_eq!(visitor.receive().status, 200);
+        }
+    };
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Status(503));
+    visit(0..5);
+    site.spool.wait_for(5);
+
+    limit_descriptors(worker, 3);
+    visit(5..10);
+    site.spool.wait_for(10);
+    let log = nginx.wait_for_error_log("cannot read the spool");
+    assert!(log.contains("Too many open files"), "{log}");
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Normal);
+    visit(10..15);
+    site.spool.wait_for(15);
+
+    limit_descriptors(worker, libc::RLIM_INFINITY);
+    assert_eq!(numbers(&site.collector.wait_for_activities(15, SOON)), (0..15).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    quit_without_loss(nginx);
 }
 
 /// Somebody else on the machine has put things into a directory that everybody may write to, before the
@@ -707,8 +777,7 @@ fn what_others_put_into_the_directory_leads_nowhere() {
         let nginx = site.nginx();
         nginx.wait_for_error_log("cannot use the spool");
         site.visit(&nginx, 0..20);
-        nginx.wait_for_error_log(LOST);
-        nginx.quit();
+        assert!(nginx.quit().contains(LOST));
         assert_eq!(fs::read(&file).expect("it is there"), [7; 64]);
     }
 

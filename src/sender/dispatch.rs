@@ -88,7 +88,7 @@ struct UnderWay {
 enum Source {
     /// With the number its file will have if it is not delivered: below those of all that follow.
     Memory {
-        _room: Room,
+        room: Room,
         number: Option<u64>,
     },
     Backlog(Entry, Taken),
@@ -182,12 +182,14 @@ impl Dispatch {
     fn pause(&self) -> Option<Duration> {
         let retries = self.lanes.iter().filter_map(|lane| {
             let trouble = lane.trouble.as_ref()?;
-            (self.under_way.is_none() && lane.has_files()).then_some(trouble.retry_at)
+            let has_more = !lane.waiting.is_empty() || self.closing.is_none() && lane.has_files();
+            (has_more && self.under_way.is_none()).then_some(trouble.retry_at)
         });
-        let next = match &self.closing {
+        let other = match &self.closing {
             Some(closing) => Some(closing.deadline),
-            None => retries.chain(self.next_search).min(),
+            None => self.next_search,
         };
+        let next = retries.chain(other).min();
         next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
@@ -223,17 +225,13 @@ impl Dispatch {
     fn accept(&mut self, job: Job, room: Room) {
         let at = self.lane_of(&job.destination, job.kind);
         let lane = &mut self.lanes[at];
-        if lane.trouble.is_some() || !lane.backlog.is_empty() {
-            self.keep(at, &job, None);
-            drop(room);
-            self.reuse(job);
-        } else {
-            lane.waiting.push_back((job, room));
-        }
+        lane.waiting.push_back((job, room));
         if self.load.batches.load(Ordering::Relaxed) > SPILL_BATCHES
             || self.load.bytes.load(Ordering::Relaxed) > SPILL_BYTES
         {
             (0..self.lanes.len()).for_each(|at| self.keep_waiting(at));
+        } else if lane.trouble.is_some() || !lane.backlog.is_empty() {
+            self.keep_waiting(at);
         }
     }
 
@@ -264,37 +262,57 @@ impl Dispatch {
 
     /// What a lane has to post next: its own files, then in turns orphans and what is waiting.
     fn next_of(&mut self, at: usize) -> Option<(Job, Source)> {
-        let lane = &mut self.lanes[at];
-        if lane.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.retry_at) {
+        let lane = &self.lanes[at];
+        if lane.pauses() {
             return None;
         }
         if lane.spool.is_some()
             && self.closing.as_ref().is_some_and(|closing| Instant::now() >= closing.last_begin)
         {
             self.keep_waiting(at);
-            return None;
         }
         // Files are in good hands; what is in memory is not.
         if self.closing.is_none() {
-            while let Some(entry) = self.lanes[at].backlog.pop_front() {
-                if let Some((job, taken)) = self.read(at, &entry) {
-                    return Some((job, Source::Backlog(entry, taken)));
-                }
+            if let Some((entry, job, taken)) = self.next_file(at, |lane| &mut lane.backlog) {
+                return Some((job, Source::Backlog(entry, taken)));
             }
             let lane = &mut self.lanes[at];
             let waits = lane.orphan_was_last && !lane.waiting.is_empty();
             lane.orphan_was_last = false;
-            while !waits && let Some(entry) = self.lanes[at].orphans.pop_front() {
-                if let Some((job, taken)) = self.read(at, &entry) {
-                    self.lanes[at].orphan_was_last = true;
-                    return Some((job, Source::Orphans(entry, taken)));
-                }
+            if !waits
+                && let Some((entry, job, taken)) = self.next_file(at, |lane| &mut lane.orphans)
+            {
+                self.lanes[at].orphan_was_last = true;
+                return Some((job, Source::Orphans(entry, taken)));
+            }
+            if self.lanes[at].pauses() {
+                return None;
             }
         }
         let lane = &mut self.lanes[at];
         let (job, room) = lane.waiting.pop_front()?;
         let number = lane.spool.map(|spool| self.spools[spool].next_sequence());
-        Some((job, Source::Memory { _room: room, number }))
+        Some((job, Source::Memory { room, number }))
+    }
+
+    /// The first of a lane's files that can be posted, with what it holds.
+    fn next_file(
+        &mut self,
+        at: usize,
+        files: impl Fn(&mut Lane) -> &mut VecDeque<Entry>,
+    ) -> Option<(Entry, Job, Taken)> {
+        while let Some(entry) = files(&mut self.lanes[at]).pop_front() {
+            match self.read(at, &entry) {
+                Ok(None) => {}
+                Ok(Some((job, taken))) => return Some((entry, job, taken)),
+                Err(shortage) => {
+                    files(&mut self.lanes[at]).push_front(entry);
+                    self.is_in_trouble(at, &shortage.to_string());
+                    return None;
+                }
+            }
+        }
+        None
     }
 
     fn posted(&mut self, result: Result<(), Failure>) {
@@ -334,10 +352,13 @@ impl Dispatch {
                 self.tally.failed(count, reason);
                 return self.reuse_shared(job);
             }
-            Source::Memory { number, .. } => {
-                self.keep(at, &job, number);
-                self.reuse_shared(job);
-            }
+            Source::Memory { number, room } => match self.keep(at, &job, number) {
+                Ok(()) => self.reuse_shared(job),
+                Err(why) => match Arc::into_inner(job) {
+                    Some(job) => self.lanes[at].waiting.push_front((job, room)),
+                    None => self.tally.failed(count, why),
+                },
+            },
             Source::Backlog(entry, _) => self.lanes[at].backlog.push_front(entry),
             Source::Orphans(entry, _) => self.lanes[at].orphans.push_front(entry),
         }
@@ -435,9 +456,15 @@ impl Dispatch {
                 return None;
             }
             tried.push(token);
-            spools[spool].open(orphans, token).map(|(entries, url)| (at, entries, url))
+            let opened = spools[spool].open(orphans, token).transpose()?;
+            Some(opened.map(|(entries, url)| (at, entries, url)))
         });
-        let Some((at, entries, url)) = opened else { return self.pass_over(spool, orphans) };
+        let (at, entries, url) = match opened {
+            Some(Ok(opened)) => opened,
+            // The next search finds them again.
+            Some(Err(err)) => return self.tell_trouble(spool, "read", &err),
+            None => return self.pass_over(spool, orphans),
+        };
         let exact = candidates.iter().copied().find(|other| {
             let other = destination(*other);
             other.auth_token() == destination(at).auth_token() && other.activities_url == url
@@ -450,10 +477,10 @@ impl Dispatch {
     fn pass_over(&mut self, spool: usize, orphans: &Orphans) {
         let (mut sealed, mut ruined) = (0, 0);
         for path in orphans.paths() {
-            if spool::is_sealed(&path) {
-                sealed += 1;
-            } else {
-                ruined += u32::from(self.spools[spool].set_aside(&path).is_ok());
+            match spool::is_sealed(&path) {
+                Ok(true) => sealed += 1,
+                Ok(false) => ruined += u32::from(self.spools[spool].set_aside(&path).is_ok()),
+                Err(err) => return self.tell_trouble(spool, "read", &err),
             }
         }
         let dir = orphans.dir().display();
@@ -474,16 +501,17 @@ impl Dispatch {
         }
     }
 
-    /// What a file holds; `None` if there is nothing to post.
-    fn read(&mut self, at: usize, entry: &Entry) -> Option<(Job, Taken)> {
+    /// What a file holds; `None` if there is nothing to post. Fails if that cannot be said now, but later.
+    fn read(&mut self, at: usize, entry: &Entry) -> io::Result<Option<(Job, Taken)>> {
         let lane = &mut self.lanes[at];
-        let spool_at = lane.spool?;
+        let Some(spool_at) = lane.spool else { return Ok(None) };
         let spool = &mut self.spools[spool_at];
         let mut taken = match spool.take(entry, lane.writer.as_mut()) {
-            Ok(taken) => taken?,
+            Ok(Some(taken)) => taken,
+            Ok(None) => return Ok(None),
             Err(err) => {
                 self.tell_trouble(spool_at, "read", &err);
-                return None;
+                return if spool::is_shortage(&err) { Err(err) } else { Ok(None) };
             }
         };
         let file = entry.path();
@@ -494,7 +522,7 @@ impl Dispatch {
                 file.display()
             );
             self.tally.say(Level::Warn, text);
-            return None;
+            return Ok(None);
         }
         if taken.skipped != 0 {
             let text = format!(
@@ -510,7 +538,7 @@ impl Dispatch {
             body: mem::take(&mut taken.body),
             count: taken.count,
         };
-        Some((job, taken))
+        Ok(Some((job, taken)))
     }
 
     fn remove(&mut self, at: usize, entry: &Entry, taken: Taken) {
@@ -520,17 +548,22 @@ impl Dispatch {
         }
     }
 
-    /// Writes activities to the spool: behind all others, or under the number that is theirs.
-    fn keep(&mut self, at: usize, job: &Job, number: Option<u64>) {
+    /// Writes activities to the spool: behind all others, or under the number that is theirs. Gives the
+    /// reason why they are not there.
+    fn keep(&mut self, at: usize, job: &Job, number: Option<u64>) -> Result<(), String> {
         let Self { lanes, spools, tally, .. } = self;
         let lane = &mut lanes[at];
-        let Some(spool) = lane.spool.and_then(|spool| spools.get_mut(spool)) else {
-            return tally.failed(job.count, "the worker ended");
-        };
+        let Some(spool_at) = lane.spool else { return Err("the worker ended".to_owned()) };
+        let spool = &mut spools[spool_at];
         let written = lane.writer(spool).and_then(|writer| match number {
             None => spool.append(writer, job.activities(), job.count),
             Some(number) => spool.append_as(writer, number, job.activities(), job.count).map(Some),
         });
+        let evicted = spool.take_evicted();
+        if evicted != 0 {
+            let dir = spool.setting.dir.display();
+            tally.discarded(evicted, format!("the spool \"{dir}\" has reached its max_size"));
+        }
         match written {
             Ok(new_file) => {
                 tally.spooled.fetch_add(job.count, Ordering::Relaxed);
@@ -544,26 +577,28 @@ impl Dispatch {
                     }
                     entry => lane.backlog.extend(entry),
                 }
+                Ok(())
             }
             Err(err) => {
                 let dir = spool.setting.dir.display();
-                tally.failed(job.count, format!("cannot write to the spool \"{dir}\": {err}"));
+                let reason = format!("cannot write to the spool \"{dir}\": {err}");
+                self.tell_trouble(spool_at, "write to", &err);
+                Err(reason)
             }
-        }
-        let evicted = spool.take_evicted();
-        if evicted != 0 {
-            let dir = spool.setting.dir.display();
-            tally.discarded(evicted, format!("the spool \"{dir}\" has reached its max_size"));
         }
     }
 
-    /// Writes what waits in memory to the spool, if the lane has one.
+    /// Writes what waits in memory to the spool, if the lane has one. What cannot be written waits on, as
+    /// long as there is room.
     fn keep_waiting(&mut self, at: usize) {
-        if self.lanes[at].spool.is_some() {
-            while let Some((job, _room)) = self.lanes[at].waiting.pop_front() {
-                self.keep(at, &job, None);
-                self.reuse(job);
+        if self.lanes[at].spool.is_none() {
+            return;
+        }
+        while let Some((job, room)) = self.lanes[at].waiting.pop_front() {
+            if self.keep(at, &job, None).is_err() {
+                return self.lanes[at].waiting.push_front((job, room));
             }
+            self.reuse(job);
         }
     }
 
@@ -572,12 +607,18 @@ impl Dispatch {
         if let Some(UnderWay { lane, job, from: Source::Memory { number, .. } }) =
             self.under_way.take()
         {
-            self.keep(lane, &job, number);
+            self.keep_or_lose(lane, &job, number);
         }
         for at in 0..self.lanes.len() {
             while let Some((job, _room)) = self.lanes[at].waiting.pop_front() {
-                self.keep(at, &job, None);
+                self.keep_or_lose(at, &job, None);
             }
+        }
+    }
+
+    fn keep_or_lose(&mut self, at: usize, job: &Job, number: Option<u64>) {
+        if let Err(reason) = self.keep(at, job, number) {
+            self.tally.failed(job.count, reason);
         }
     }
 
@@ -592,6 +633,11 @@ impl Dispatch {
 }
 
 impl Lane {
+    /// The collector is given time to recover.
+    fn pauses(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.retry_at)
+    }
+
     fn writer(&mut self, spool: &mut Spool) -> io::Result<&mut Writer> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
