@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use px_sandbox::Behaviour;
+use px_sandbox::{Behaviour, Endpoint};
 
 use crate::load::{Answer, Class, Load};
 use crate::matrix::{Row, Sign};
 use crate::site::{Plan, Site};
+use crate::spool;
 use crate::support::{BROWSER, Connection, Response, client};
 
 /// Visitors who begin a request and do not go on, more of them than a worker has room for. Each gives up
@@ -129,8 +130,27 @@ fn row(
         .mend(move |site, _| {
             hogs.go();
             site.risk_api.behave_well();
+            spool::come_back(site);
         })
         .own_lines(8)
+}
+
+const FEW: [&str; 2] = ["worker_processes 1;", "worker_processes 1; worker_rlimit_nofile 60;"];
+const NONE_LEFT: &str = "accept4() failed (24: Too many open files)";
+
+/// Neither can reports be delivered, nor always be written or read.
+fn with_spool() -> Row {
+    let fault =
+        "descriptors: a worker has none left, with `px_activity_spool`, and the collector is down";
+    row("descriptors_exhausted_with_spool", fault, FEW, NONE_LEFT)
+        .plan(|plan| {
+            spool::keeps(plan);
+            plan.collector.behave_at(Endpoint::Activities, Behaviour::Status(503));
+        })
+        .sign(Sign::Line("px: activities cannot be delivered"))
+        .sign(Sign::Is("px_activities_lost_total", 0.0))
+        .recovery(spool::FROM_MEMORY)
+        .in_the_end(spool::all_arrived)
 }
 
 pub(crate) fn rows() -> Vec<Row> {
@@ -138,9 +158,10 @@ pub(crate) fn rows() -> Vec<Row> {
         row(
             "descriptors_exhausted",
             "descriptors: a worker has none left (`worker_rlimit_nofile`)",
-            ["worker_processes 1;", "worker_processes 1; worker_rlimit_nofile 60;"],
-            "accept4() failed (24: Too many open files)",
+            FEW,
+            NONE_LEFT,
         ),
+        with_spool(),
         row(
             "connections_exhausted",
             "connections: a worker has none left (`worker_connections`)",
