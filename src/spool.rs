@@ -265,7 +265,7 @@ impl Spool {
     }
 
     /// Writes activities (JSON objects separated by commas) behind those written last. Gives the
-    /// file if it is a new one.
+    /// file if it is a new one. What will never fit fails with [`ErrorKind::FileTooLarge`].
     pub(crate) fn append(
         &mut self,
         writer: &mut Writer,
@@ -288,7 +288,7 @@ impl Spool {
             return self.write_new(writer, sequence, &batch, post_bytes).map(Some);
         };
         let mut record = Vec::new();
-        open.sealer.seal(&batch, &mut record).map_err(io::Error::other)?;
+        open.sealer.seal(&batch, &mut record).map_err(too_large)?;
         self.locked(|spool, used| {
             spool.make_room(used, record.len() as u64)?;
             write_whole(&mut open.file, &record)?;
@@ -322,7 +322,7 @@ impl Spool {
         let id = sealed::file_id(&writer.lane, random());
         let mut sealer = Sealer::new(&writer.root, &Header { salt: writer.salt, file: id });
         let mut bytes = Vec::new();
-        sealer.seal(batch, &mut bytes).map_err(io::Error::other)?;
+        sealer.seal(batch, &mut bytes).map_err(too_large)?;
         let (file, generation) = self.locked(|spool, used| {
             spool.make_room(used, bytes.len() as u64)?;
             let (mut file, path, generation) = spool.create(&file_name(sequence, &id))?;
@@ -522,9 +522,8 @@ impl Spool {
         if *used + need <= max {
             return Ok(());
         }
-        let full = io::Error::new(ErrorKind::StorageFull, "max_size is reached");
         if need > max {
-            return Err(full);
+            return Err(too_large("more than max_size at once"));
         }
         let mut files = self.files()?;
         *used = total(&files);
@@ -548,7 +547,10 @@ impl Spool {
                 self.evicted += count.min(old.length);
             }
         }
-        if *used + need <= max { Ok(()) } else { Err(full) }
+        if *used + need <= max {
+            return Ok(());
+        }
+        Err(io::Error::new(ErrorKind::StorageFull, "max_size is reached"))
     }
 
     /// Creates a file among this worker's own, and their directory if it is the first. The ledger
@@ -649,6 +651,10 @@ pub(crate) fn is_sealed(path: &Path) -> io::Result<bool> {
         Err(err) if is_shortage(&err) => Err(err),
         Err(_) => Ok(false),
     }
+}
+
+fn too_large(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, why)
 }
 
 /// Whether this says nothing of the file, but that the process or the machine has none of something left.

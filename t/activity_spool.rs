@@ -574,6 +574,41 @@ fn a_network_file_system_is_refused() {
     let _ = fs::remove_dir_all(dir);
 }
 
+/// Text that cannot be compressed to less than three quarters.
+fn noise(seed: u64, length: usize) -> String {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 58) as u8)
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+#[test]
+fn what_never_fits_holds_nothing_up() {
+    let site = Site::new();
+    site.collector.go_down();
+    let spool = site.spool.directive_of("1m");
+    let conf = format!("px_max_activity_batch_size 1; location /kept {{ empty_gif; }} {spool}");
+    let nginx = Nginx::builder()
+        .http("large_client_header_buffers 4 2m;")
+        .server(&site.conf(&conf))
+        .start();
+    let cookie = format!("Cookie: {}", site.sandbox.mint(BROWSER).cookie());
+    assert_eq!(
+        get(nginx.addr(), &format!("/kept?{}", noise(1, 1_800_000)), &[&cookie]).status,
+        200
+    );
+    let log = nginx.wait_for_error_log("; 1 lost since start");
+    assert!(log.contains("more than max_size at once"), "{log}");
+    site.visit(&nginx, 0..10);
+    site.spool.wait_for(10);
+    site.collector.come_back().expect("the port is free again");
+    let arrived = numbers(&site.collector.wait_for_activities(10, SOON));
+    assert_eq!(arrived, (0..10).collect::<Vec<_>>());
+    nginx.quit();
+}
+
 #[test]
 fn the_oldest_make_room_when_max_size_is_reached() {
     let site = Site::new();
@@ -585,16 +620,8 @@ fn the_oldest_make_room_when_max_size_is_reached() {
         )
         .start();
     let cookie = format!("Cookie: {}", site.sandbox.mint(BROWSER).cookie());
-    let mut noise = 1_u64;
     for number in 0..200 {
-        // Text that cannot be compressed to less than three quarters.
-        let large: String = (0..20_000)
-            .map(|_| {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                char::from(b'0' + (noise >> 58) as u8)
-            })
-            .collect();
-        let header = format!("X-Large: {large}");
+        let header = format!("X-Large: {}", noise(number, 20_000));
         assert_eq!(get(nginx.addr(), &format!("/{number}"), &[&cookie, &header]).status, 200);
         // Who looks while one file makes room for another may count both.
         wait_until("the spool in its bounds", || site.spool.size() <= 1024 * 1024);

@@ -548,8 +548,8 @@ impl Dispatch {
         }
     }
 
-    /// Writes activities to the spool: behind all others, or under the number that is theirs. Gives the
-    /// reason why they are not there.
+    /// Writes activities to the spool: behind all others, or under the number that is theirs. Fails with the
+    /// reason if they may fit later; what never will is lost, so that it holds nothing up.
     fn keep(&mut self, at: usize, job: &Job, number: Option<u64>) -> Result<(), String> {
         let Self { lanes, spools, tally, .. } = self;
         let lane = &mut lanes[at];
@@ -583,6 +583,10 @@ impl Dispatch {
                 let dir = spool.setting.dir.display();
                 let reason = format!("cannot write to the spool \"{dir}\": {err}");
                 self.tell_trouble(spool_at, "write to", &err);
+                if err.kind() == io::ErrorKind::FileTooLarge {
+                    self.tally.failed(job.count, reason);
+                    return Ok(());
+                }
                 Err(reason)
             }
         }
