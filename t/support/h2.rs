@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 const DATA: u8 = 0;
@@ -142,6 +142,13 @@ impl H2 {
                 Err(err) => return err.kind() == std::io::ErrorKind::ConnectionReset,
             }
         }
+    }
+
+    /// Closes this side, and waits until the server has ended all streams and closed its own.
+    pub fn hang_up(&mut self) {
+        // The server may have closed it already.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        assert!(self.is_closed(), "the server keeps the connection");
     }
 
     /// Sends bytes where the server may have closed the connection already.
