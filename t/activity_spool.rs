@@ -10,24 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use px_core::sealed;
 use px_sandbox::{App, Behaviour, Endpoint, Sandbox};
 use serde_json::Value;
-use support::{BROWSER, Connection, Nginx, Origin, get, nginx, protect_apart};
-
-/// Longest wait: keys are derived meanwhile, which takes a while where nothing is optimised.
-const SOON: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
+use support::{
+    BROWSER, Connection, Nginx, Origin, SOON, get, nginx, protect_apart, shared_library, wait_until,
+};
 
 /// A directory for a spool, for as long as the test runs.
 struct SpoolDir(PathBuf);
@@ -548,14 +538,7 @@ fn another_token_opens_nothing_and_destroys_nothing_and_the_right_one_finds_it()
 fn a_network_file_system_is_refused() {
     let site = Site::new();
     let dir = nginx::fresh_dir();
-    let library = dir.join("network_statfs.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/support/network_statfs.c");
-    let built = Command::new("cc")
-        .args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("cc can be run");
-    assert!(built.success());
+    let library = shared_library::build("t/support/network_statfs.c", &dir, &[]);
     let conf = site.conf(&site.spool.directive());
     let check = |magic: &str| {
         let env = [("LD_PRELOAD", library.clone().into()), ("PX_STATFS_TYPE", magic.into())];

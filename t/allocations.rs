@@ -4,11 +4,10 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use px_sandbox::Sandbox;
-use support::{BROWSER, Connection, Nginx, Origin, client, protect};
+use support::{BROWSER, Connection, Nginx, Origin, client, protect, shared_library};
 
 const REQUESTS: usize = 100;
 
@@ -25,7 +24,7 @@ impl Watched {
         let nginx = builder.start_with_env(|dir| {
             counter = dir.join("allocations");
             fs::write(&counter, [0; 8]).expect("the counter can be made");
-            let shim = shim(dir);
+            let shim = shared_library::build("t/support/count_allocations.c", dir, &[]);
             vec![("LD_PRELOAD", shim.into()), ("PX_ALLOCATIONS", counter.clone().into())]
         });
         let counter = fs::File::open(counter).expect("the counter is there");
@@ -49,19 +48,6 @@ impl Watched {
         // Requests are logged just after they are answered; the next one tells that the last was.
         self.count() - before
     }
-}
-
-/// The shared library that counts, built by the C compiler that built nginx's part of the module.
-fn shim(dir: &Path) -> PathBuf {
-    let library = dir.join("count_allocations.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/support/count_allocations.c");
-    let built = Command::new("cc")
-        .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("cc can be run");
-    assert!(built.success());
-    library
 }
 
 fn server(sandbox: &Sandbox, origin: &Origin, more: &str) -> String {

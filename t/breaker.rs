@@ -5,9 +5,7 @@ mod support;
 use std::time::Duration;
 
 use px_sandbox::{Behaviour, Endpoint, Sandbox};
-use support::{Nginx, Origin, get, protect};
-
-const SOON: Duration = Duration::from_secs(60);
+use support::{Nginx, Origin, SOON, get, protect, wait_until};
 
 /// A site whose breaker opens after three failures.
 fn site(sandbox: &Sandbox, origin: &Origin, workers: u32) -> Nginx {
@@ -59,11 +57,7 @@ fn one_probe_finds_out_that_the_backend_is_back() {
     sandbox.come_back().unwrap();
     // A bad bot is blocked again as soon as calls are made again.
     let bot = ["User-Agent: PhantomJS/1.0"];
-    let until = std::time::Instant::now() + SOON;
-    while get(nginx.addr(), "/", &bot).status != 403 {
-        assert!(std::time::Instant::now() < until, "the breaker does not close");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the breaker to close", || get(nginx.addr(), "/", &bot).status == 403);
     nginx.wait_for_error_log("is back");
 }
 

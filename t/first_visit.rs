@@ -2,13 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use px_sandbox::{Reply, Sandbox};
 use serde_json::json;
-use support::{BROWSER, Nginx, Origin, get, protect};
-
-const SOON: Duration = Duration::from_secs(60);
+use support::{BROWSER, Nginx, Origin, SOON, get, protect};
 
 fn site(sandbox: &Sandbox, origin: &Origin) -> Nginx {
     Nginx::start(&format!("{}location / {{ {} }}", protect(sandbox), origin.proxy_pass()))

@@ -10,29 +10,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use px_sandbox::{App, Behaviour, Endpoint, Mint, Sandbox};
 use serde_json::{Value, json};
 use support::prometheus::Metrics;
-use support::{BROWSER, Nginx, Origin, Response, curl, get, nginx, protect, request};
+use support::{
+    BROWSER, Nginx, Origin, Response, SOON, curl, get, nginx, protect, request, wait_until,
+};
 
 const BOT: &str = "User-Agent: PhantomJS/1.0";
 const NODES: usize = 3;
 /// Where the balancer's connections come from.
 const BALANCER: &str = "127.0.0.77";
-
-/// Longest wait: keys of spools are derived meanwhile, by threads that stand back behind all others.
-const SOON: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Three nginx with the module, and one in front of them that gives each request to the next.
 struct Fleet {

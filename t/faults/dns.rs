@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use px_sandbox::Sandbox;
 
-use crate::support::nginx;
+use crate::support::{nginx, shared_library};
 
 /// Of every record, seconds.
 const TTL: u32 = 1;
@@ -105,19 +104,11 @@ impl Drop for Dns {
 
 /// Built once for all rows; next to this program.
 fn shim() -> &'static Path {
-    static BUILT: OnceLock<std::path::PathBuf> = OnceLock::new();
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let program = std::env::current_exe().expect("this program has a path");
-        let library = program.with_extension("resolve.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/support/resolve.c");
-        let built = Command::new("cc")
-            .args(["-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .args(["-ldl", "-lresolv"])
-            .status()
-            .expect("cc can be run");
-        assert!(built.success());
-        library
+        let dir = program.parent().expect("it lies in a directory");
+        shared_library::build("t/support/resolve.c", dir, &["-ldl", "-lresolv"])
     })
 }
 

@@ -1,12 +1,11 @@
-//! A machine that fails when it is told to, and what the tests build for it: nothing here needs a
-//! privilege, so that it fails in a plain container too.
+//! A machine that fails when it is told to. Nothing here needs a privilege, so that it fails in a plain
+//! container too.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::site::{Plan, Site};
+use crate::support::shared_library;
 
 /// What is told, by its place in the file that machine.c reads.
 #[derive(Clone, Copy)]
@@ -33,7 +32,7 @@ pub(crate) fn may_fail(plan: &mut Plan) {
         let file = dir.join(FILE);
         fs::write(&file, [0; 64]).expect("a file");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("it is ours");
-        let library = build(dir, "machine", &[]);
+        let library = shared_library::build("t/faults/machine.c", dir, &[]);
         vec![("LD_PRELOAD", library.into()), ("PX_MACHINE", file.into())]
     });
 }
@@ -50,18 +49,4 @@ pub(crate) fn failures(site: &Site) -> u64 {
     let mut bytes = [0; 8];
     file.read_exact_at(&mut bytes, FAILED * 8).expect("it is there");
     u64::from_ne_bytes(bytes)
-}
-
-/// A library from the C source of this name beside this file.
-pub(crate) fn build(dir: &Path, name: &str, include: &[PathBuf]) -> PathBuf {
-    let library = dir.join(format!("{name}.so"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("t/faults/{name}.c"));
-    let built = Command::new("cc")
-        .args(["-O1", "-Wall", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .args(include.iter().map(|path| format!("-I{}", path.display())))
-        .status()
-        .expect("cc can be run");
-    assert!(built.success());
-    library
 }

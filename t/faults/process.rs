@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -17,7 +16,7 @@ use crate::matrix::{Row, Sign};
 use crate::node;
 use crate::site::{Backend, Dir, Plan, Site};
 use crate::support::nginx::{fresh_dir, is_running, send_signal, workers_of};
-use crate::support::{BROWSER, Connection, client};
+use crate::support::{BROWSER, Connection, client, shared_library};
 use crate::wire;
 
 /// How often a worker dies in a row.
@@ -80,8 +79,10 @@ fn crashed() -> Row {
         // Another nginx than this test was built for has other headers.
         let include = std::env::var("TEST_NGINX_INCLUDE");
         let include = include.as_deref().unwrap_or(env!("PX_NGINX_INCLUDE"));
-        let include: Vec<PathBuf> = std::env::split_paths(include).collect();
-        let module = machine::build(&dir, "crash", &include);
+        let include: Vec<String> =
+            std::env::split_paths(include).map(|dir| format!("-I{}", dir.display())).collect();
+        let include: Vec<&str> = include.iter().map(String::as_str).collect();
+        let module = shared_library::build("t/faults/crash.c", &dir, &include);
         plan.main.push_str(&format!("load_module {}; worker_rlimit_core 0;", module.display()));
         plan.server.push_str("location = /crash { px_enabled off; crash; }");
         plan.keep.push(Box::new(Dir(dir)));

@@ -16,14 +16,12 @@ mod watch;
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use results::{Reloads, Requests, Results, Sizes, Traffic};
 use site::{Site, WORKERS, status};
-use support::Nginx;
+use support::{Nginx, shared_library};
 use turmoil::Turmoil;
 use visitors::Load;
 use watch::Process;
@@ -57,7 +55,8 @@ fn fifty_reloads_leave_the_masters_heap_as_it_was() {
         let path = dir.join("live-blocks");
         fs::write(&path, [0; 8]).expect("the counter can be made");
         counter = fs::File::open(&path).ok();
-        vec![("LD_PRELOAD", shim(dir).into()), ("PX_LIVE_BLOCKS", path.into())]
+        let shim = shared_library::build("t/support/count_live_blocks.c", dir, &[]);
+        vec![("LD_PRELOAD", shim.into()), ("PX_LIVE_BLOCKS", path.into())]
     });
     let counter = counter.expect("the counter is there");
     let live = || {
@@ -76,19 +75,6 @@ fn fifty_reloads_leave_the_masters_heap_as_it_was() {
     assert!(before > 1000, "the shim sees nothing: {before} blocks");
     (2..52).for_each(reload);
     assert_eq!(live(), before);
-}
-
-/// The shared library that counts.
-fn shim(dir: &Path) -> std::path::PathBuf {
-    let library = dir.join("count_live_blocks.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/support/count_live_blocks.c");
-    let built = Command::new("cc")
-        .args(["-O1", "-Wall", "-Werror", "-fno-builtin", "-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("cc can be run");
-    assert!(built.success());
-    library
 }
 
 /// The master's memory after each reload of an nginx without the module: nginx's own growth.

@@ -14,6 +14,7 @@ pub mod nginx;
 pub mod node;
 pub mod origin;
 pub mod prometheus;
+pub mod shared_library;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use chromium::Browser;
