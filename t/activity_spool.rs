@@ -765,6 +765,36 @@ fn without_file_descriptors_reports_are_written_and_wait_to_be_read() {
     quit_without_loss(nginx);
 }
 
+/// Where there are not even those for a dead worker's files, nothing is said of what is in them.
+#[test]
+fn a_dead_workers_files_are_not_set_aside_for_want_of_descriptors() {
+    let site = Site::new();
+    site.collector.go_down();
+    let nginx = site.nginx();
+    site.visit(&nginx, 0..20);
+    site.spool.wait_for(20);
+    kill_9(nginx);
+    let left = site.spool.files();
+    let dir = left[0].parent().expect("a directory");
+
+    let switch = site.spool.0.join("none");
+    fs::write(&switch, dir.to_str().expect("a path of letters")).expect("it can be written");
+    site.collector.come_back().expect("the port is free again");
+    let conf = site.conf(&site.spool.directive());
+    let nginx = Nginx::builder().server(&conf).start_with_env(|dir| {
+        let library = shared_library::build("t/support/no_descriptors.c", dir, &[]);
+        vec![("LD_PRELOAD", library.into()), ("PX_NO_DESCRIPTORS", switch.clone().into())]
+    });
+    let log = nginx.wait_for_error_log("cannot read the spool");
+    assert!(log.contains("Too many open files"), "{log}");
+    assert_eq!(site.spool.files(), left);
+
+    fs::remove_file(&switch).expect("it is there");
+    assert_eq!(numbers(&site.collector.wait_for_activities(20, SOON)), (0..20).collect::<Vec<_>>());
+    site.spool.wait_until_empty();
+    quit_without_loss(nginx);
+}
+
 /// Somebody else on the machine has put things into a directory that everybody may write to, before the
 /// module came: links to a file that the worker may write, and what it would wait for.
 #[test]
