@@ -153,8 +153,8 @@ fn version(site: &Site) -> f64 {
 }
 
 fn nginx_refused() -> Row {
-    // Nobody judged it, or nginx itself gave up.
-    let short = [Answer::Origin(" "), Answer::Nginx(500), Answer::Ended];
+    // Nobody judged it, or nginx itself gave up: with 502 where it could not send to the origin.
+    let short = [Answer::Origin(" "), Answer::Nginx(500), Answer::Nginx(502), Answer::Ended];
     Row::new(
         "nginx_memory_refused",
         "memory: one in eleven to twenty-three of nginx's own allocations fails",
