@@ -304,6 +304,9 @@ fn documented_defaults_are_the_defaults() {
         "px_client_host",
         "px_captcha_script_host",
         "px_initial_telemetry_enabled",
+        "px_s2s_timeout",
+        "px_first_party_timeout_ms",
+        "px_async_timeout",
     ];
     let lines: String = entries()
         .iter()
@@ -433,6 +436,12 @@ fn documented_defaults_of_the_shell_are_those_of_its_source() {
             "https://sapi-<app id in lower case>.perimeterx.net",
             "crates/px-core/src/endpoints.rs",
             "https://sapi-{}.perimeterx.net\", app_id.to_ascii_lowercase()",
+        ),
+        (
+            "px_first_party_timeout_ms",
+            "4s",
+            "crates/px-core/src/policy/options.rs",
+            "timeout_ms: 4000",
         ),
         (
             "px_first_party_cache",
