@@ -257,15 +257,13 @@ fn is_level(after: &[u64]) -> bool {
 fn rapid_resets_cost_nothing_but_themselves() {
     const STREAMS: u32 = 300;
     const ROUNDS: usize = 30;
-    let site = Site::start_as(|server| {
-        Nginx::builder().listen("http2").server(&format!("px_s2s_timeout 500ms; {server}"))
-    });
+    let site = start();
     let worker = site.nginx.wait_for_workers(1)[0];
     let mut after = Vec::new();
     while !is_level(&after) {
         let round = after.len();
         assert!(round < ROUNDS, "it grows: {after:?}");
-        site.sandbox.behave(Behaviour::Hang);
+        site.sandbox.behave(Behaviour::Delay(Duration::from_millis(500)));
         let mut visitors: Vec<H2> = (0..3).map(|_| H2::open(site.nginx.addr())).collect();
         for visitor in &mut visitors {
             for n in 0..STREAMS {

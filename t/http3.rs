@@ -177,9 +177,10 @@ fn assert_unharmed(own: &Http3Site, worker: u32) {
     wait_until("the calls to end", || site.sandbox.open_connections() <= 1);
     site.sandbox.behave_well();
     let mut visitor = own.visitor();
-    for (agent, status) in [(BROWSER, 200), (BOT, 403)] {
-        assert_eq!(visitor.ask("GET", "/after", &[("user-agent", agent)], b"").status, status);
-    }
+    let mut status = |agent| visitor.ask("GET", "/after", &[("user-agent", agent)], b"").status;
+    assert_eq!(status(BROWSER), 200);
+    // Calls have little time here: on a busy machine a bot may pass at first.
+    wait_until("a bot to be blocked", || status(BOT) == 403);
     assert_eq!(site.nginx.workers(), [worker]);
 }
 
