@@ -52,7 +52,8 @@ fn counts_of_known_traffic_are_exact() {
         &sandbox,
         &origin,
         &format!(
-            "px_s2s_timeout 400ms; px_filter_by_route /health;\n\
+            "px_filter_by_route /health;\n\
+             location /hang {{ px_s2s_timeout 400ms; {0} }}\n\
              location /monitored {{ px_module_mode monitor; {0} }}\n\
              location /off {{ px_enabled off; px_active_header_name x-on; {0} }}\n",
             origin.proxy_pass()
@@ -78,7 +79,7 @@ fn counts_of_known_traffic_are_exact() {
     sandbox.behave_next(Behaviour::Body(b"?".to_vec()));
     visit(1, "/", &[], 200);
     sandbox.behave_next(Behaviour::Hang);
-    visit(1, "/", &[], 200);
+    visit(1, "/hang", &[], 200);
 
     let page = status(&nginx);
     let app = &page["applications"]["PXsandbox1"];

@@ -72,7 +72,9 @@ fn log_records_are_shipped_for_who_knows_the_token() {
         &origin,
         1,
         &format!(
-            "px_initial_telemetry_enabled off; px_logger_auth_token {LOG_TOKEN}; px_s2s_timeout 300;"
+            "px_initial_telemetry_enabled off; px_logger_auth_token {LOG_TOKEN};
+             location = /hang {{ px_s2s_timeout 300; {} }}",
+            origin.proxy_pass()
         ),
     );
     for (header, shipped) in [("wrong", 0), ("", 0), (LOG_TOKEN, 1)] {
@@ -93,7 +95,7 @@ fn log_records_are_shipped_for_who_knows_the_token() {
     assert!(!reported);
     // A failing call is told as an error.
     sandbox.behave(Behaviour::Hang);
-    get(nginx.addr(), "/", &[&format!("X-PX-Enforcer-Log: {LOG_TOKEN}")]);
+    get(nginx.addr(), "/hang", &[&format!("X-PX-Enforcer-Log: {LOG_TOKEN}")]);
     sandbox.wait_for(Endpoint::EnforcerLogs, 2, SOON);
     let errors = sandbox.log_records().into_iter().filter(|record| record["severity"] == "error");
     assert_eq!(
