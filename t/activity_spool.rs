@@ -418,26 +418,38 @@ fn nothing_on_disk_can_be_read_without_the_token() {
     assert_eq!(mode & 0o777, 0o700);
 
     // With the token it can.
-    let file = fs::read(&site.spool.files()[0]).expect("it can be read");
-    let opened = sealed::open(&file, &app.auth_token).expect("a spool file");
-    assert_eq!(opened.skipped, 0);
-    assert_eq!(opened.batches.iter().map(|batch| u32::from(batch.count)).sum::<u32>(), 20);
-    assert!(opened.batches[0].url.starts_with(&site.collector.url()));
+    let mut count = 0;
+    for path in site.spool.files() {
+        let file = fs::read(path).expect("it can be read");
+        let opened = sealed::open(&file, &app.auth_token).expect("a spool file");
+        assert_eq!(opened.skipped, 0);
+        assert!(opened.batches[0].url.starts_with(&site.collector.url()));
+        count += opened.batches.iter().map(|batch| u32::from(batch.count)).sum::<u32>();
+    }
+    assert_eq!(count, 20);
     kill_9(nginx);
 }
 
 #[test]
 fn altered_and_torn_files_are_skipped_with_a_line_each() {
     let site = Site::new();
-    site.collector.go_down();
-    // Each worker leaves a file of two records.
-    let batches = format!("px_max_activity_batch_size 10; {}", site.spool.directive());
-    for worker in 0..4 {
-        let nginx = Nginx::start(&site.conf_with_interval("60s", &batches));
-        site.visit(&nginx, worker * 20..worker * 20 + 20);
-        site.spool.wait_for((worker as u64 + 1) * 20);
-        nginx.quit();
-    }
+    site.collector.behave_at(Endpoint::Activities, Behaviour::Hang);
+    // Each worker leaves a file of two records: what its first post holds, and what waits behind that.
+    let batches =
+        format!("px_max_activity_batch_size 10; px_async_timeout 60s; {}", site.spool.directive());
+    let workers: Vec<Nginx> = (0..4)
+        .map(|worker| {
+            let nginx = Nginx::start(&site.conf_with_interval("60s", &batches));
+            site.visit(&nginx, worker * 20..worker * 20 + 20);
+            // Files have an order from then on.
+            site.collector.wait_for(Endpoint::Activities, worker + 1, SOON);
+            nginx
+        })
+        .collect();
+    // They take their time, all at once.
+    workers.iter().for_each(|nginx| nginx.signal(libc::SIGQUIT));
+    workers.into_iter().for_each(quit_without_loss);
+    assert_eq!(site.spool.activities(), 80);
     let files = site.spool.files();
     let [intact, altered, torn, ruined] = files.as_slice() else { panic!("{files:?}") };
     let alter = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
@@ -449,7 +461,7 @@ fn altered_and_torn_files_are_skipped_with_a_line_each() {
     alter(torn, &|bytes| bytes.truncate(bytes.len() - 10));
     alter(ruined, &|bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x55));
 
-    site.collector.come_back().expect("the port is free again");
+    site.collector.behave_well();
     let nginx = site.nginx();
     let mut expected: Vec<usize> = (0..20).chain(30..50).collect();
     let activities = site.collector.wait_for_activities(expected.len(), SOON);
@@ -490,8 +502,17 @@ fn another_token_opens_nothing_and_destroys_nothing_and_the_right_one_finds_it()
     site.visit(&nginx, 0..20);
     site.spool.wait_for(20);
     nginx.quit();
-    let path = site.spool.files().remove(0);
-    let sealed = fs::read(&path).expect("it can be read");
+    // One, or two if something came during the first post.
+    let paths = site.spool.files();
+    let read = || -> Vec<Vec<u8>> {
+        paths.iter().map(|path| fs::read(path).expect("it can be read")).collect()
+    };
+    let write = |files: &[Vec<u8>]| {
+        for (path, bytes) in paths.iter().zip(files) {
+            fs::write(path, bytes).expect("it can be written");
+        }
+    };
+    let sealed = read();
     site.collector.come_back().expect("the port is free again");
 
     let conf = site.conf(&site.spool.directive());
@@ -502,23 +523,23 @@ fn another_token_opens_nothing_and_destroys_nothing_and_the_right_one_finds_it()
     };
     let nginx = with("another-one");
     let log = nginx.wait_for_error_log("none that is configured opens them");
-    assert_eq!(count(&log, "1 files of the spool in"), 1, "{log}");
+    assert_eq!(count(&log, &format!("{} files of the spool in", paths.len())), 1, "{log}");
     // Nobody is asked a second time what he cannot open.
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(count(&nginx.quit(), "wait for their auth token"), 1);
     assert!(site.collector.activities().is_empty());
-    assert_eq!(site.spool.files(), [path.as_path()]);
-    assert_eq!(fs::read(&path).expect("it can be read"), sealed);
+    assert_eq!(site.spool.files(), paths);
+    assert_eq!(read(), sealed);
 
     // Nor is what another version of the module wrote thrown away.
     let mut other_version = sealed.clone();
-    other_version[7] += 1;
-    fs::write(&path, &other_version).expect("it can be written");
+    other_version.iter_mut().for_each(|file| file[7] += 1);
+    write(&other_version);
     let nginx = with(old);
     nginx.wait_for_error_log("wait for their auth token");
     nginx.quit();
-    assert_eq!(fs::read(&path).expect("it can be read"), other_version);
-    fs::write(&path, &sealed).expect("it can be written");
+    assert_eq!(read(), other_version);
+    write(&sealed);
 
     // While it is being rotated the previous token opens what was sealed with it; the current one is
     // sent. The collector of this test knows the old one only, so here that is the "current".
