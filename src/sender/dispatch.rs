@@ -582,11 +582,12 @@ impl Dispatch {
             Err(err) => {
                 let dir = spool.setting.dir.display();
                 let reason = format!("cannot write to the spool \"{dir}\": {err}");
-                self.tell_trouble(spool_at, "write to", &err);
                 if err.kind() == io::ErrorKind::FileTooLarge {
+                    // The line about what is lost says it; that the spool is in trouble would not be true.
                     self.tally.failed(job.count, reason);
                     return Ok(());
                 }
+                self.tell_trouble(spool_at, "write to", &err);
                 Err(reason)
             }
         }
