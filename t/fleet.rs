@@ -43,8 +43,7 @@ impl Fleet {
         let confs: Vec<String> = (0..NODES)
             .map(|n| {
                 format!(
-                    "{} px_s2s_timeout 20s; px_async_timeout 20s; px_first_party_timeout_ms 20s;
-                     add_header X-Node {n} always; add_header X-Why $px_pass_reason always;
+                    "{} add_header X-Node {n} always; add_header X-Why $px_pass_reason always;
                      set_real_ip_from {BALANCER}; real_ip_header X-Forwarded-For;
                      location = /_status {{ px_status prometheus; }} location / {{ {} }}",
                     conf(n),

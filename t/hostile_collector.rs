@@ -45,7 +45,7 @@ impl Site {
         let (sandbox, origin) = (Sandbox::start().unwrap(), Origin::start());
         let nginx = Nginx::start(&format!(
             "{} px_max_activity_batch_size 0;\n\
-             location / {{ px_s2s_timeout 20s; {pass} }}\n\
+             location / {{ {pass} }}\n\
              location /late {{ px_s2s_timeout 150ms; {pass} }}",
             protect(&sandbox),
             pass = origin.proxy_pass()

@@ -58,7 +58,7 @@ impl Site {
             .http("large_client_header_buffers 8 64k; client_header_buffer_size 64k;")
             .server(&format!(
                 "{} px_max_activity_batch_size 0; px_forged_cookie_budget 100000; \
-                 px_s2s_timeout 20s; {directives}\nlocation / {{ {} }}",
+                 {directives}\nlocation / {{ {} }}",
                 protect(&sandbox),
                 origin.proxy_pass()
             ))

@@ -39,10 +39,7 @@ fn cookies_in_several_fields_are_one_list() {
 /// As many streams as nginx takes at once, with cookies and answers of their own.
 #[test]
 fn each_of_128_streams_gets_its_own_verdict() {
-    // A busy machine is no reason to pass.
-    let site = Site::start_as(|server| {
-        Nginx::builder().listen("http2").server(&format!("px_s2s_timeout 20s; {server}"))
-    });
+    let site = start();
     site.sandbox.behave(Behaviour::Delay(Duration::from_millis(100)));
     let mut visitor = H2::open(site.nginx.addr());
     let streams: Vec<u32> = (0..128).map(|n| 2 * n + 1).collect();

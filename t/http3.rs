@@ -13,9 +13,6 @@ use support::decisions::{BOT, HTTP_3, Visitor};
 use support::http3::{Http3, Http3Site, is_spoken};
 use support::{BROWSER, wait_until};
 
-/// A busy machine is no reason to pass.
-const PATIENT: &str = "px_s2s_timeout 20s;";
-
 /// Returns when the Risk API has been asked so often; the connection goes on meanwhile.
 fn wait_for_calls(sandbox: &Sandbox, visitor: &Http3, count: usize) {
     wait_until("calls", || {
@@ -30,7 +27,7 @@ fn every_decision() {
     if !is_spoken() {
         return;
     }
-    let mut own = Http3Site::start(PATIENT);
+    let mut own = Http3Site::start("");
     let mut visitor = own.visitor();
     own.site.decide(&HTTP_3, &mut visitor);
     own.site.decide(&HTTP_3, &mut visitor);
@@ -41,7 +38,7 @@ fn cookies_in_several_fields_are_one_list() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     own.site.split_cookies(&mut own.visitor());
 }
 
@@ -51,7 +48,7 @@ fn the_host_is_told_however_it_is_named() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     let sandbox = &own.site.sandbox;
     let mut visitor = own.visitor();
     // Older ones refuse a Host line with a port beside `:authority`.
@@ -78,7 +75,7 @@ fn each_of_100_streams_gets_its_own_verdict() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     let site = &own.site;
     site.sandbox.behave(Behaviour::Delay(Duration::from_millis(100)));
     let mut visitor = own.visitor();
@@ -120,7 +117,7 @@ fn large_requests_arrive_whole() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start_as(&format!("{PATIENT} client_max_body_size 10m;"), |builder| {
+    let own = Http3Site::start_as("client_max_body_size 10m;", |builder| {
         builder.http("large_client_header_buffers 4 256k;")
     });
     let site = &own.site;
@@ -154,7 +151,7 @@ fn a_block_page_arrives_through_the_narrowest_window() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     let headers = [("user-agent", BOT)];
     let whole = own.visitor().ask("GET", "/", &headers, b"");
     for window in [64, 1000] {
@@ -250,7 +247,7 @@ fn a_visitor_who_moves_during_the_call_is_answered() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     let site = &own.site;
     for addr in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 77)] {
         for (agent, status) in [(BROWSER, 200), (BOT, 403)] {
@@ -276,8 +273,8 @@ fn each_of_several_workers_answers_its_own_connections() {
     if !is_spoken() {
         return;
     }
-    let directives = format!("{PATIENT} add_header worker $pid always;");
-    let own = Http3Site::start_as(&directives, |builder| builder.workers(3));
+    let directives = "add_header worker $pid always;";
+    let own = Http3Site::start_as(directives, |builder| builder.workers(3));
     own.site.nginx.wait_for_workers(3);
     let mut visitors: Vec<Http3> = (0..12).map(|_| own.visitor()).collect();
     let mut seen = Vec::new();
@@ -303,7 +300,7 @@ fn a_reload_during_calls_changes_no_verdict() {
     if !is_spoken() {
         return;
     }
-    let own = Http3Site::start(PATIENT);
+    let own = Http3Site::start("");
     let site = &own.site;
     let bot = [("user-agent", BOT)];
     let mut transport = TransportConfig::default();
